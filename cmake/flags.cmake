@@ -1,0 +1,15 @@
+# Compiler flags for our own code. Every target of ours links `ballast_flags`.
+#
+# -ffp-contract=off: results are promised to the bit, so a multiply and an add are fused only where
+# the source says fma. The baseline is plain x86-64; wider instructions live in kernels/cpu/*.cc
+# files that set their own -m flags.
+add_library(ballast_flags INTERFACE)
+target_include_directories(ballast_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(ballast_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Werror -ffp-contract=off)
+
+if(BALLAST_SANITIZE)
+  target_compile_options(ballast_flags INTERFACE
+    -fsanitize=${BALLAST_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1)
+  target_link_options(ballast_flags INTERFACE -fsanitize=${BALLAST_SANITIZE})
+endif()

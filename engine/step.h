@@ -1,0 +1,93 @@
+// What travels between the leader and the ranks each step. Plain arrays and numbers: threads share
+// them, processes get their bytes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "engine/request.h"
+#include "kernels/device.h"
+
+namespace ballast {
+
+// A half-open range of one of the batch's side arrays.
+struct Range {
+  int32_t begin = 0;
+  int32_t end = 0;
+  int32_t size() const { return end - begin; }
+};
+
+// A token of the sequence that penalties look at.
+struct TokenCount {
+  int32_t token = 0;
+  int32_t output_count = 0;  // times it stands in the output; 0: in the prompt only
+};
+
+// One row whose logits are wanted: to draw the token that follows it, or to score a known one.
+struct SampleRow {
+  int32_t row = 0;           // row of the batch
+  int32_t position = 0;      // position of the token to be drawn or scored (the row's own + 1)
+  int32_t target = -1;       // >= 0: the known token to score; nothing is drawn
+  int32_t logprobs = -1;     // as ResponseParams: -1 none, 0 the token's own, n the n best too
+  float temperature = 1.0f;
+  float top_p = 1.0f;
+  int32_t top_k = 0;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;
+  float frequency_penalty = 0.0f;
+  float presence_penalty = 0.0f;
+  uint64_t seed = 0;
+  int32_t output_index = 0;
+  Range bias;     // into bias: added to raw logits
+  Range banned;   // into banned: tokens that must not be drawn (min_tokens not reached)
+  Range history;  // into history: distinct tokens so far; empty when no penalty is set
+};
+
+// One rank's share of a step.
+struct RankBatch {
+  std::vector<int32_t> tokens;     // [rows]
+  std::vector<int32_t> positions;  // [rows]
+  std::vector<int32_t> kv_slots;   // [rows] block * kKvBlockTokens + offset
+  std::vector<AttentionSpan> spans;
+  std::vector<int32_t> block_tables;  // of the spans, one after another
+  std::vector<SampleRow> samples;     // ascending by row
+  std::vector<std::pair<int32_t, float>> bias;
+  std::vector<int32_t> banned;
+  std::vector<TokenCount> history;
+
+  int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
+};
+
+struct StepPlan {
+  uint64_t step = 0;
+  uint64_t placement_version = 1;
+  std::vector<RankBatch> ranks;  // [ranks]
+};
+
+struct TokenLogprobs {
+  int32_t token = 0;
+  std::optional<float> logprob;  // absent for the first prompt token
+  int32_t rank = 0;              // 1 is the most likely
+  std::vector<std::pair<int32_t, float>> top;  // best first, ties to the lower id
+};
+
+// Answer to one SampleRow.
+struct Sampled {
+  int32_t token = -1;  // drawn, or the target
+  std::optional<TokenLogprobs> logprobs;
+};
+
+struct RankResult {
+  std::vector<Sampled> samples;        // as RankBatch.samples
+  std::vector<uint16_t> routed;        // [rows, moe layers, k] expert ids, best first
+  std::vector<int64_t> expert_rows;    // [moe layers, experts] rows routed there by this batch
+  double seconds = 0;
+};
+
+struct StepResult {
+  std::vector<RankResult> ranks;
+};
+
+}  // namespace ballast

@@ -1,0 +1,63 @@
+// tokenizer.json (Hugging Face `tokenizers`), BPE models: byte-level and byte-fallback kinds.
+// Reference: tokenizers 0.23. Immutable after Load; any thread may use it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/status.h"
+
+namespace ballast {
+
+class Tokenizer {
+ public:
+  // Reads tokenizer.json and tokenizer_config.json (optional) of a checkpoint folder. NOT_FOUND
+  // when there is no tokenizer.json; else errors name the file, the field, what was found and what
+  // was expected.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
+  // The same from the files' contents; `config_json` may be empty.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Parse(std::string_view tokenizer_json,
+                                                          std::string_view config_json);
+  ~Tokenizer();
+
+  // Token ids of UTF-8 `text`. Special tokens as the post-processor adds them; where
+  // tokenizer_config.json says add_bos_token and the result does not begin with BOS, it is put in
+  // front (transformers 4 did so). INVALID_ARGUMENT when the text is not UTF-8.
+  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special_tokens) const;
+
+  // Ids that the vocabulary lacks decode to nothing.
+  std::string Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
+
+  // One more than the highest id.
+  int vocab_size() const;
+
+ private:
+  friend class Detokenizer;
+  struct Model;
+  Tokenizer();
+  std::unique_ptr<Model> model_;
+};
+
+// Decodes a sequence as it grows. The pieces it returns, joined, are decode(prompt + output) minus
+// decode(prompt), special tokens skipped; each piece is whole UTF-8 and is never taken back.
+class Detokenizer {
+ public:
+  // The tokenizer must outlive it.
+  Detokenizer(const Tokenizer& tokenizer, std::span<const int32_t> prompt);
+
+  // The text that became certain with `token`.
+  std::string Append(int32_t token);
+  // The rest, once no token will follow (an incomplete character shows as U+FFFD).
+  std::string Flush();
+
+ private:
+  const Tokenizer* tokenizer_;
+  std::vector<int32_t> ids_;
+  // Private state is the implementation's.
+};
+
+}  // namespace ballast

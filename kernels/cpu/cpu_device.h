@@ -1,0 +1,17 @@
+// The CPU as a device.
+#pragma once
+
+#include <string_view>
+
+#include "kernels/device.h"
+
+namespace ballast {
+
+// The table whose inner loops are named `kernels`: "reference", "avx2", "avx512", or "auto" for the
+// widest that this processor runs. Null when the name is unknown or the processor lacks it.
+const Device* FindCpuDevice(std::string_view kernels);
+
+// "reference, avx2, avx512": what this processor can run, for messages.
+const char* CpuKernelSets();
+
+}  // namespace ballast

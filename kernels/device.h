@@ -1,0 +1,219 @@
+// Everything the engine may ask of a device: memory and whole-matrix arithmetic.
+//
+// One table per device, chosen once at start-up and passed down by reference, so the indirect call
+// costs once per matrix, never per element. Entries neither allocate (but for `allocate`) nor fail;
+// shapes are the caller's promise. All pointers in views and argument structs point to device
+// memory; on the CPU that is ordinary memory.
+//
+// The promise (docs/architecture.md): every output element is computed by one chain of operations
+// whose order depends on the reduced dimension alone, never on the number of rows, the thread count
+// or what else is in the batch. So a row's bits do not depend on its company.
+//   - dot products: one chain of fused multiply-adds in k order (with bf16 inputs a device may use
+//     its own pairwise instruction, in k order too);
+//   - sums over a row (norms, softmax): 16 interleaved partial sums, lane j taking the elements
+//     k with k % 16 == j, then halved pairwise (8, 4, 2, 1);
+//   - attention: keys in partitions of kAttentionPartition, each reduced by itself, merged in order.
+//
+// Threading: a Stream belongs to one caller at a time. Different streams may run at once on
+// different memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ballast {
+
+enum class DType : uint8_t { kF32, kBF16, kF16 };
+
+constexpr size_t SizeOf(DType type) { return type == DType::kF32 ? 4 : 2; }
+
+constexpr const char* NameOf(DType type) {
+  return type == DType::kF32 ? "F32" : type == DType::kBF16 ? "BF16" : "F16";
+}
+
+// Tokens per block of the paged KV cache, and lanes of every interleaved sum.
+inline constexpr int kKvBlockTokens = 16;
+// Keys that attention reduces before it merges; a multiple of kKvBlockTokens.
+inline constexpr int kAttentionPartition = 256;
+
+// Row-major matrix; `stride` counts elements from one row to the next (>= cols).
+struct MatView {
+  void* data = nullptr;
+  DType type = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+};
+
+// [rows, heads, dim] with free strides (in elements): queries, keys, values or parts of them.
+struct HeadsView {
+  void* data = nullptr;
+  DType type = DType::kF32;
+  int64_t rows = 0;
+  int64_t row_stride = 0;
+  int64_t heads = 0;
+  int64_t head_stride = 0;
+  int64_t dim = 0;
+};
+
+// A matrix as a checkpoint holds it, in host memory; strides in elements, so that a transposed or
+// interleaved matrix needs no copy before it is packed. `data` need not be aligned.
+struct HostMatrix {
+  const void* data = nullptr;
+  DType type = DType::kF32;
+  int64_t rows = 0;  // n, the outputs
+  int64_t cols = 0;  // k, the reduced dimension
+  int64_t row_stride = 0;
+  int64_t col_stride = 1;
+};
+
+// A weight matrix [n, k] in the device's own layout. Made by `pack`; `data` is
+// `packed_bytes(type, n, k)` bytes from `allocate`. type is kF32 or kBF16.
+struct PackedMatrix {
+  void* data = nullptr;
+  DType type = DType::kBF16;
+  int64_t n = 0;
+  int64_t k = 0;
+};
+
+// out[rows of the group, out_col .. out_col+n) = x[rows of the group, x_col .. x_col+k) * weight^T.
+// A plain matmul is one group; experts are groups of rows; per-head products are groups of columns.
+struct MatmulGroup {
+  const PackedMatrix* weight = nullptr;
+  int64_t row_begin = 0;
+  int64_t rows = 0;
+  int64_t x_col = 0;
+  int64_t out_col = 0;
+};
+
+// out[rows of the group] = silu(x * gate^T) * (x * up^T).
+struct GateUpGroup {
+  const PackedMatrix* gate = nullptr;
+  const PackedMatrix* up = nullptr;
+  int64_t row_begin = 0;
+  int64_t rows = 0;
+};
+
+// One layer's keys and values, paged. The layout inside a block is the device's own.
+// With `v_in_k` the values are the first v_dim entries of the keys (MLA's latent, kv_heads = 1) and
+// take no memory of their own.
+struct KvCache {
+  void* data = nullptr;  // kv_bytes(cache) bytes from `allocate`; need not be cleared
+  DType type = DType::kF32;  // kF32 or kBF16
+  int64_t blocks = 0;
+  int64_t kv_heads = 0;
+  int64_t k_dim = 0;
+  int64_t v_dim = 0;
+  bool v_in_k = false;
+};
+
+// Consecutive rows of one sequence. The sequence's keys up to each row's own position are attended.
+struct AttentionSpan {
+  int64_t row_begin = 0;       // first row in q and out
+  int32_t rows = 0;            // >= 1
+  int32_t first_position = 0;  // position of the first row; row i has first_position + i
+  int64_t table_begin = 0;     // where the sequence's block table begins in `block_tables`
+};
+
+struct AttentionBatch {
+  const AttentionSpan* spans = nullptr;
+  int64_t num_spans = 0;
+  const int32_t* block_tables = nullptr;  // block numbers, position p lives in entry p / 16
+};
+
+enum class RouterScore : uint8_t { kSoftmax, kSigmoid };
+
+// How router logits [rows, experts] become expert choices; reference: DeepSeek-V3 report section
+// 2.1.2 and the routers of transformers 5.23. In float32 throughout. Ties go to the lower index.
+//   score: p = softmax(logits) or sigmoid(logits)
+//   choice = p + bias (bias may be null); with groups > 1 the experts are cut into `groups` equal
+//   runs, a group is worth the sum of its 2 largest choices, and all but the best `topk_group`
+//   groups are set to -inf
+//   ids = the k largest choices, best first; weights = p[ids] (never the biased value)
+//   normalize: weights /= sum(weights) + normalize_epsilon; then weights *= scale
+struct RouterConfig {
+  RouterScore score = RouterScore::kSoftmax;
+  int32_t experts = 0;
+  int32_t k = 0;
+  int32_t groups = 1;
+  int32_t topk_group = 1;
+  bool normalize = false;
+  float normalize_epsilon = 0.0f;
+  float scale = 1.0f;
+};
+
+// Where work runs: on the CPU a pool of threads (the caller is one of them). Opaque.
+struct Stream {
+  void* handle = nullptr;
+};
+
+struct Device {
+  const char* name;     // "cpu"
+  const char* kernels;  // "reference", "avx2", "avx512"; shown in logs and metrics
+
+  // --- memory and streams -----------------------------------------------------------------------
+  // 64-byte aligned memory, or null when there is none. `bytes` is given back to `release`.
+  void* (*allocate)(size_t bytes);
+  void (*release)(void* data, size_t bytes);
+  Stream (*create_stream)(int threads);
+  void (*destroy_stream)(Stream stream);
+  void (*upload)(Stream stream, void* device_dst, const void* host_src, size_t bytes);
+  void (*download)(Stream stream, void* host_dst, const void* device_src, size_t bytes);
+  void (*synchronize)(Stream stream);
+
+  // --- weights ----------------------------------------------------------------------------------
+  size_t (*packed_bytes)(DType type, int64_t n, int64_t k);
+  // `out` has type, n, k and data set. Converts when types differ (to bf16: nearest even).
+  void (*pack)(Stream stream, HostMatrix in, PackedMatrix out);
+  // out[i, :] = table[ids[i], :], widened to f32.
+  void (*embed)(Stream stream, const PackedMatrix& table, const int32_t* ids, MatView out);
+
+  // --- rows -------------------------------------------------------------------------------------
+  // out = x * rsqrt(mean(x^2) + eps) * weight. x is f32, out f32 or bf16; x may be out.
+  void (*rms_norm)(Stream stream, MatView x, const float* weight, float eps, MatView out);
+  // out = x in out's type; x and out do not overlap unless equal types make it a copy in place.
+  void (*convert)(Stream stream, MatView x, MatView out);
+  // x = min(max(x, -limit), limit), f32.
+  void (*clamp)(Stream stream, MatView x, float limit);
+  // Rotary embedding of the first `rotary_dim` entries of every head; the others are copied.
+  // cos_sin [rows, rotary_dim]: rotary_dim/2 cosines, then as many sines. Half style pairs entry i
+  // with i + rotary_dim/2; `interleaved` reads the pair (2i, 2i+1) and writes it half style, as
+  // DeepSeek does. x is f32; out f32 or bf16; out may be x when it is f32 and not interleaved.
+  void (*rope)(Stream stream, HeadsView x, const float* cos_sin, int64_t rotary_dim,
+               bool interleaved, HeadsView out);
+
+  // --- matrices ---------------------------------------------------------------------------------
+  // out = x * weight^T for every group; with `accumulate` (f32 out) out += x * weight^T, the whole
+  // product being added once. x f32 with any weight, or bf16 with bf16 weights; out f32 or bf16.
+  void (*matmul)(Stream stream, MatView x, const MatmulGroup* groups, int64_t num_groups,
+                 MatView out, bool accumulate);
+  // SwiGLU's first half. Types as in matmul.
+  void (*gate_up)(Stream stream, MatView x, const GateUpGroup* groups, int64_t num_groups,
+                  MatView out);
+
+  // --- attention --------------------------------------------------------------------------------
+  size_t (*kv_bytes)(const KvCache& cache);
+  // Row i goes to slot slots[i] = block * kKvBlockTokens + offset; the first slot of a block clears
+  // the block, so stale contents never reach a sum. k, v are f32; `v` is ignored with v_in_k.
+  // Rows of one sequence come in position order.
+  void (*write_kv)(Stream stream, const KvCache& cache, HeadsView k, HeadsView v,
+                   const int32_t* slots);
+  // out[row, head] = softmax(scale * q . k) v over positions <= the row's own, and with window > 0
+  // only the last `window` of them. q has the cache's type; heads is a multiple of kv_heads, query
+  // head h reads kv head h / (heads / kv_heads). out f32 or bf16, dim v_dim.
+  void (*attention)(Stream stream, const KvCache& cache, HeadsView q, const AttentionBatch& batch,
+                    float scale, int32_t window, HeadsView out);
+
+  // --- experts ----------------------------------------------------------------------------------
+  // ids, weights [rows, k]; bias [experts] or null.
+  void (*route)(Stream stream, MatView logits, const RouterConfig& config, const float* bias,
+                int32_t* ids, float* weights);
+  // out[i, :] = x[source[i], :], same type.
+  void (*copy_rows)(Stream stream, MatView x, const int32_t* source, MatView out);
+  // out[t, :] += sum over slot j = 0 .. k-1, in that order, of weights[t, j] * y[row_of[t*k + j], :],
+  // then + shared[t, :] when shared.data is set; the sum is formed first and added to out once. f32.
+  void (*combine)(Stream stream, MatView y, const int32_t* row_of, const float* weights, int32_t k,
+                  MatView shared, MatView out);
+};
+
+}  // namespace ballast
