@@ -7,6 +7,7 @@
 
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/config.h"
+#include "engine/moe/expert_weights.h"
 #include "engine/status.h"
 #include "kernels/device.h"
 
@@ -15,12 +16,6 @@ namespace ballast {
 enum class Compute : uint8_t {
   kExact,  // float32 activations; weights keep their published precision
   kBF16,   // bf16 activations into matmuls and attention; f32 weights rounded, routers' excepted
-};
-
-struct MlpWeights {
-  PackedMatrix gate;  // [intermediate, hidden]
-  PackedMatrix up;    // [intermediate, hidden]
-  PackedMatrix down;  // [hidden, intermediate]
 };
 
 struct AttentionWeights {
@@ -37,13 +32,6 @@ struct AttentionWeights {
   std::vector<PackedMatrix> k_absorb;  // heads x [kv_lora, nope] (transposed from the file)
   std::vector<PackedMatrix> v_absorb;  // heads x [v_head_dim, kv_lora]
   PackedMatrix o;                  // [hidden, heads*v_head_dim]
-};
-
-struct MoeWeights {
-  PackedMatrix router;             // [experts, hidden], published precision in every compute
-  const float* router_bias = nullptr;  // [experts]; null: none
-  std::vector<MlpWeights> slots;   // the experts this rank holds, by slot
-  MlpWeights shared;               // gate.data is null: none
 };
 
 struct LayerWeights {

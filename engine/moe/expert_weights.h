@@ -1,0 +1,24 @@
+// The weights of feed-forward blocks, packed for the rank's device. Views; model/weights.h owns.
+#pragma once
+
+#include <vector>
+
+#include "kernels/device.h"
+
+namespace ballast {
+
+// One SwiGLU block: a dense layer's, a shared expert's or an expert's.
+struct MlpWeights {
+  PackedMatrix gate;  // [intermediate, hidden]
+  PackedMatrix up;    // [intermediate, hidden]
+  PackedMatrix down;  // [hidden, intermediate]
+};
+
+struct MoeWeights {
+  PackedMatrix router;                 // [experts, hidden], published precision in every compute
+  const float* router_bias = nullptr;  // [experts]; null: none
+  std::vector<MlpWeights> slots;       // the experts this rank holds, by slot
+  MlpWeights shared;                   // gate.data is null: none
+};
+
+}  // namespace ballast
