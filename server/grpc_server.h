@@ -7,6 +7,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -32,38 +33,45 @@ struct GrpcOptions {
   std::chrono::milliseconds slow_reader_limit = std::chrono::seconds(30);
 };
 
-// Hooks for metrics; all optional, called from any thread.
+// Hooks for metrics and logs; all optional, called from any thread.
 struct GrpcEvents {
-  // A Generate or GenerateStream that failed for a reason of the server's or the client's making:
-  // one of "invalid", "not_found", "duplicate", "queue_full", "slow_reader", "draining", "loading",
-  // "no_tokenizer", "unauthenticated", "other".
+  // A Generate or GenerateStream that failed: one of "invalid", "not_found", "duplicate",
+  // "queue_full", "slow_reader", "draining", "loading", "no_tokenizer", "unauthenticated", "other".
+  // Calls that the client cancelled, or whose deadline passed, are not among them.
   std::function<void(std::string_view reason)> on_rejected;
+  // The seed drawn for a request that samples and named none; with it, the answer can be repeated.
+  std::function<void(std::string_view request_id, uint64_t seed)> on_seed_drawn;
 };
 
 class GrpcServer {
  public:
-  // Listens. Errors: INVALID_ARGUMENT for options that contradict each other, NOT_FOUND or
-  // INVALID_ARGUMENT for files, UNAVAILABLE when the address cannot be listened on.
+  // Listens. Errors: INVALID_ARGUMENT for options that contradict each other and for what stands in
+  // files, NOT_FOUND for files that are missing, UNAVAILABLE when the address is taken.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcOptions& options,
                                                            GrpcEvents events);
   // As Shutdown with no time left.
-  virtual ~GrpcServer() = default;
+  ~GrpcServer();
 
-  virtual const std::string& address() const = 0;  // HOST:PORT, the port as picked
-  virtual int port() const = 0;
+  const std::string& address() const;  // HOST:PORT, the port as picked
+  int port() const;
 
   // The model is loaded: calls go to the engine from now on, and health may say SERVING. Once. The
-  // engine must live until Shutdown has returned.
-  virtual void SetEngine(Engine* engine) = 0;
+  // engine must live until Shutdown has returned, and until it calls back no more.
+  void SetEngine(Engine* engine);
 
-  // Health's wish, true at first. Health says SERVING while this is true, there is an engine, and
-  // it is progressing and not draining; looked at four times a second.
-  virtual void SetServing(bool serving) = 0;
-  virtual bool serving() const = 0;  // what health said last
+  // What health is wished to say, true at first. It says SERVING while this is true, there is an
+  // engine, and that is progressing and not draining; looked at four times a second.
+  void SetServing(bool serving);
+  bool serving() const;  // what health says
 
   // Takes no more calls, gives those that run so long to end, then cancels them; returns when none
   // is left. Any thread; later calls wait for the first.
-  virtual void Shutdown(std::chrono::milliseconds limit) = 0;
+  void Shutdown(std::chrono::milliseconds limit);
+
+ private:
+  struct Parts;
+  explicit GrpcServer(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
 };
 
 }  // namespace ballast
