@@ -1,0 +1,47 @@
+// What Prometheus reads: /metrics, and the per-expert counts of /metrics/experts. Names as in the
+// wire's documentation, all beginning with ballast_.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace ballast {
+
+// Counting (the events and CountRejected) and reading may happen on any threads at once. Every
+// series but build_info's and the experts' exists from the start, at 0.
+class Metrics {
+ public:
+  // `moe_layers` layer numbers, `experts` of each. At most `expert_series` series appear on
+  // /metrics/experts: beyond that each layer shows its first experts, and the sum of the others as
+  // expert="other".
+  Metrics(std::vector<int> moe_layers, int experts, int64_t expert_series);
+  ~Metrics();
+
+  // Hooks for the engine; this object must outlive it.
+  EngineEvents Events();
+  // A request that was turned away; `reason` as in GrpcEvents. Reasons beyond the known ones count
+  // as "other", so that labels stay few.
+  void CountRejected(std::string_view reason);
+  // Labels of build_info.
+  void SetBuild(const std::string& version, const std::string& model, const std::string& compute,
+                const std::string& kernels);
+
+  // Pages in Prometheus' text format.
+  std::string Page(const EngineStats& stats);
+  std::string ExpertPage() const;
+  // Experts that share a series with others of their layer.
+  int64_t aggregated_experts() const;
+
+ private:
+  struct Families;
+  class ExpertRows;
+  std::unique_ptr<Families> families_;
+  std::unique_ptr<ExpertRows> expert_rows_;
+};
+
+}  // namespace ballast

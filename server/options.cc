@@ -1,0 +1,263 @@
+#include "server/options.h"
+
+#include <filesystem>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "server/knobs.h"
+#include "server/units.h"
+
+namespace ballast {
+namespace {
+
+constexpr char kServeSummary[] =
+    "Load a model and answer text generation requests over gRPC; metrics and health over HTTP.";
+constexpr char kServeExamples[] =
+    "Examples:\n"
+    "  ballast serve models/ballast-mini\n"
+    "  ballast serve /models/olmoe --grpc 0.0.0.0:7000 --kv-memory 8GiB --compute bf16\n"
+    "  ballast serve --config serve.yaml --log-format json\n\n"
+    "Ready when grpc.health.v1 says SERVING. SIGTERM finishes what is running, a second one stops.";
+
+constexpr char kGenerateSummary[] = "Ask a running server to continue a text; streams to stdout.";
+constexpr char kGenerateExamples[] =
+    "Examples:\n"
+    "  ballast generate \"The experts\"\n"
+    "  ballast generate --temperature 0 --max-tokens 40 --json \"1 + 1 =\"\n"
+    "  ballast generate - < prompt.txt";
+
+constexpr char kInspectSummary[] =
+    "Say what a model folder holds and what serving it takes, without loading it.";
+constexpr char kInspectExamples[] =
+    "Examples:\n"
+    "  ballast inspect models/ballast-mini\n"
+    "  ballast inspect --json --max-context 8192 /models/olmoe";
+
+// What the wire and the kernels know but this build lacks is refused by name, not as a typing
+// error.
+Knob OnlyChoiceKnob(std::string name, std::string only, std::string later, std::string* target,
+                    std::string help) {
+  Knob knob = ChoiceKnob(std::move(name), {only}, target, std::move(help));
+  knob.set = [only, later](std::string_view text) -> absl::Status {
+    if (text == only) return absl::OkStatus();
+    return BadValue(text, absl::StrCat(only, " (", later, " not in this build)"));
+  };
+  return knob;
+}
+
+Knob ModelKnob(std::string* target) {
+  Knob knob = TextKnob("model", "MODEL", target, "Folder of a Hugging Face checkpoint");
+  knob.positional = true;
+  return knob;
+}
+
+void AddEngineKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
+  knobs.push_back(ModelKnob(&engine.model));
+  Knob served = TextKnob("served-model-name", "NAME", &engine.served_model_name,
+                         "The model's name for clients; default: the folder's name");
+  served.set = [target = &engine.served_model_name](std::string_view text) -> absl::Status {
+    constexpr size_t kMaxName = 256;
+    if (text.empty() || text.size() > kMaxName || FirstInvalidUtf8(text) != text.size()) {
+      return BadValue(text, absl::StrCat("1 to ", kMaxName, " bytes of UTF-8"));
+    }
+    *target = std::string(text);
+    return absl::OkStatus();
+  };
+  knobs.push_back(std::move(served));
+  knobs.push_back(OnlyChoiceKnob("device", "cpu", "cuda is", &engine.device, "What computes"));
+  knobs.push_back(ChoiceKnob("kernels", {"auto", "reference", "avx2", "avx512"}, &engine.kernels,
+                             "Inner loops; auto takes the widest this processor runs"));
+  knobs.push_back(ChoiceKnob("compute", {"exact", "bf16"}, &engine.compute,
+                             "Activations: exact is float32, bf16 is faster"));
+  knobs.push_back(OnlyChoiceKnob("weights", "bf16", "int8 and int4 are", &engine.weights,
+                                 "Weights in memory; bf16: as published"));
+  knobs.push_back(
+      CountKnob("threads", 0, 4096, &engine.threads, "Compute threads; 0: one per core"));
+  knobs.push_back(
+      BytesKnob("kv-memory", 0, &engine.kv_memory_bytes,
+                "Memory for keys and values; 0: 1GiB, less when the context needs less"));
+  knobs.push_back(CountKnob("max-context", 0, 1 << 24, &engine.max_context,
+                            "Tokens of prompt and output together; 0: the model's"));
+  knobs.push_back(CountKnob("step-tokens", 1, 1 << 16, &engine.step_tokens,
+                            "Rows of one step: decodes and chunks of prefill together"));
+  knobs.push_back(
+      CountKnob("max-running", 1, 1 << 14, &engine.max_running, "Outputs generated at once"));
+  knobs.push_back(CountKnob("max-waiting", 1, 1 << 20, &engine.max_waiting,
+                            "Requests that may wait; more get RESOURCE_EXHAUSTED"));
+  knobs.push_back(CountKnob("max-waiting-tokens", 1, int64_t{1} << 40, &engine.max_waiting_tokens,
+                            "Prompt tokens that may wait, likewise"));
+}
+
+std::vector<Knob> ServeKnobs(ServeOptions& options) {
+  std::vector<Knob> knobs;
+  AddEngineKnobs(options.engine, knobs);
+  knobs.push_back(AddressKnob("grpc", &options.grpc, "Where gRPC listens; port 0: a free one"));
+  knobs.push_back(AddressKnob("http", &options.http,
+                              "Where HTTP listens: /metrics, /metrics/experts, /health"));
+  knobs.push_back(SecondsKnob("drain-timeout", 0, 86400, &options.drain_timeout_seconds,
+                              "After SIGTERM, how long running requests may take to finish"));
+  knobs.push_back(
+      TextKnob("tls-cert", "FILE", &options.tls_cert, "Certificate chain (PEM): gRPC over TLS"));
+  knobs.push_back(TextKnob("tls-key", "FILE", &options.tls_key, "Private key of --tls-cert (PEM)"));
+  knobs.push_back(TextKnob("tls-client-ca", "FILE", &options.tls_client_ca,
+                           "Ask clients for certificates that these authorities signed (PEM)"));
+  knobs.push_back(TextKnob("api-key-file", "FILE", &options.api_key_file,
+                           "Keys, one per line; clients send one as a bearer token"));
+  knobs.push_back(CountKnob("expert-series", 1, 10'000'000, &options.expert_series,
+                            "Series on /metrics/experts at most; other experts are summed up"));
+  knobs.push_back(ChoiceKnob("log-level", {"debug", "info", "warning", "error"}, &options.log.level,
+                             "Least severe lines to log"));
+  knobs.push_back(ChoiceKnob("log-format", {"text", "json"}, &options.log.format,
+                             "Log lines as key=value text or as JSON"));
+  Knob config = TextKnob("config", "FILE", &options.config,
+                         "YAML file of these options (kv_memory: 2GiB); flags win over it");
+  config.in_file = false;
+  knobs.push_back(std::move(config));
+  return knobs;
+}
+
+Knob SeedKnob(std::optional<uint64_t>* target) {
+  Knob knob{.name = "seed", .value = "N", .help = "Same seed, same text; default: drawn"};
+  knob.set = [target](std::string_view text) -> absl::Status {
+    uint64_t seed = 0;
+    if (!absl::SimpleAtoi(std::string(text), &seed))
+      return BadValue(text, "a whole number, 0 to 2^64 - 1");
+    *target = seed;
+    return absl::OkStatus();
+  };
+  return knob;
+}
+
+std::vector<Knob> GenerateKnobs(GenerateOptions& options) {
+  std::vector<Knob> knobs;
+  Knob prompt =
+      TextKnob("prompt", "PROMPT", &options.prompt, "Text to continue; -: read it from stdin");
+  prompt.positional = true;
+  knobs.push_back(std::move(prompt));
+  knobs.push_back(AddressKnob("server", &options.server, "The server's gRPC address"));
+  knobs.push_back(TextKnob("model", "NAME", &options.model, "Served model; default: whichever"));
+  knobs.push_back(SwitchKnob("json", &options.json,
+                             "Wait for the whole answer and print it as JSON (GenerateResponse)"));
+  knobs.push_back(OptionalCountKnob("max-tokens", 0, 1 << 24, &options.max_tokens,
+                                    "Tokens to generate at most; default: to the context's end"));
+  knobs.push_back(OptionalNumberKnob("temperature", &options.temperature,
+                                     "0: always the likeliest token; default: the model's"));
+  knobs.push_back(OptionalNumberKnob("top-p", &options.top_p,
+                                     "Draw from the likeliest tokens that make up this share"));
+  knobs.push_back(OptionalCountKnob("top-k", -1, 1 << 24, &options.top_k,
+                                    "Draw from the k likeliest tokens; 0: from all"));
+  knobs.push_back(OptionalNumberKnob("min-p", &options.min_p,
+                                     "Drop tokens below this share of the likeliest one"));
+  knobs.push_back(OptionalNumberKnob("repetition-penalty", &options.repetition_penalty,
+                                     "Above 1: make tokens of prompt and output less likely"));
+  knobs.push_back(SeedKnob(&options.seed));
+  knobs.push_back(ListKnob("stop", "TEXT", &options.stop, "End before this text; may be repeated"));
+  knobs.push_back(SwitchKnob("ignore-eos", &options.ignore_eos, "Go on past the end token"));
+  knobs.push_back(SecondsKnob("timeout", 0, 86400, &options.timeout_seconds,
+                              "Give up after this time; 0: never"));
+  knobs.push_back(
+      TextKnob("api-key-file", "FILE", &options.api_key_file, "Its first line is the key to send"));
+  knobs.push_back(
+      TextKnob("tls-ca", "FILE", &options.tls_ca, "Use TLS and trust these authorities (PEM)"));
+  return knobs;
+}
+
+std::vector<Knob> InspectKnobs(InspectOptions& options) {
+  std::vector<Knob> knobs;
+  AddEngineKnobs(options.engine, knobs);
+  knobs.push_back(SwitchKnob("json", &options.json, "Print JSON"));
+  return knobs;
+}
+
+absl::Status CheckModelGiven(const EngineOptions& options) {
+  if (!options.model.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError("MODEL: found nothing, expected the folder of a checkpoint");
+}
+
+absl::Status CheckTls(const ServeOptions& options) {
+  if (options.tls_cert.empty() != options.tls_key.empty()) {
+    return absl::InvalidArgumentError(
+        "--tls-cert and --tls-key: found one of them, expected both or none");
+  }
+  if (!options.tls_client_ca.empty() && options.tls_cert.empty()) {
+    return absl::InvalidArgumentError(
+        "--tls-client-ca: found without --tls-cert, expected with it");
+  }
+  return absl::OkStatus();
+}
+
+const CommandText& ServeText() {
+  static const CommandText text{"serve", kServeSummary, kServeExamples};
+  return text;
+}
+
+const CommandText& GenerateText() {
+  static const CommandText text{"generate", kGenerateSummary, kGenerateExamples};
+  return text;
+}
+
+const CommandText& InspectText() {
+  static const CommandText text{"inspect", kInspectSummary, kInspectExamples};
+  return text;
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<std::string>> ReadServeOptions(
+    const std::vector<std::string>& arguments, ServeOptions& options) {
+  ASSIGN_OR_RETURN(auto answer, ReadArguments(ServeText(), ServeKnobs(options), arguments));
+  if (answer) return answer;
+  RETURN_IF_ERROR(CheckModelGiven(options.engine));
+  RETURN_IF_ERROR(CheckTls(options));
+  return std::nullopt;
+}
+
+absl::StatusOr<std::optional<std::string>> ReadGenerateOptions(
+    const std::vector<std::string>& arguments, GenerateOptions& options) {
+  bool given = false;
+  std::vector<Knob> knobs = GenerateKnobs(options);
+  knobs.front().set = [&given, &options](std::string_view text) {
+    given = true;
+    options.prompt = std::string(text);
+    return absl::OkStatus();
+  };
+  ASSIGN_OR_RETURN(auto answer, ReadArguments(GenerateText(), knobs, arguments));
+  if (answer) return answer;
+  if (!given) {
+    return absl::InvalidArgumentError("PROMPT: found nothing, expected a text or - for stdin");
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<std::optional<std::string>> ReadInspectOptions(
+    const std::vector<std::string>& arguments, InspectOptions& options) {
+  ASSIGN_OR_RETURN(auto answer, ReadArguments(InspectText(), InspectKnobs(options), arguments));
+  if (answer) return answer;
+  RETURN_IF_ERROR(CheckModelGiven(options.engine));
+  return std::nullopt;
+}
+
+std::string DescribeOptions() {
+  ServeOptions serve;
+  GenerateOptions generate;
+  InspectOptions inspect;
+  return absl::StrCat(
+      "# Options\n\nMade from the tables in server/options.cc by `ballast --help-markdown`.\n"
+      "Sizes take B, kB, MB, GB, KiB, MiB, GiB; times take ms, s, m, h. With `serve --config "
+      "FILE`\n"
+      "the same names stand in a YAML map, with `-` or `_`; flags win over the file.\n\n",
+      DescribeKnobs(ServeText(), ServeKnobs(serve)), "\n",
+      DescribeKnobs(GenerateText(), GenerateKnobs(generate)), "\n",
+      DescribeKnobs(InspectText(), InspectKnobs(inspect)));
+}
+
+std::string ServedName(const EngineOptions& options) {
+  if (!options.served_model_name.empty()) return options.served_model_name;
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::absolute(options.model, error);
+  const std::filesystem::path plain = path.lexically_normal();
+  const std::filesystem::path last = plain.has_filename() ? plain : plain.parent_path();
+  return last.filename().string();
+}
+
+}  // namespace ballast
