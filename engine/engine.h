@@ -88,14 +88,15 @@ struct RequestReport {
 struct EngineEvents {
   std::function<void(const StepReport&)> on_step;
   std::function<void(const RequestReport&)> on_request_over;
-  std::function<void(double seconds)> on_queue_time;         // submitted -> first scheduled
-  std::function<void(double seconds)> on_first_token;        // submitted -> first token
-  std::function<void(double seconds)> on_token_latency;      // between tokens of one output
-  std::function<void(int32_t query, int32_t hit)> on_prefix_query;  // prompt tokens asked, found
+  std::function<void(double seconds)> on_queue_time;                 // submitted -> first scheduled
+  std::function<void(double seconds)> on_first_token;                // submitted -> first token
+  std::function<void(double seconds)> on_token_latency;              // between tokens of one output
+  std::function<void(int32_t query, int32_t hit)> on_prefix_query;   // prompt tokens asked, found
   std::function<void(int32_t prompt, int32_t generated)> on_tokens;  // newly counted tokens
 };
 
 struct EngineStats {
+  int32_t live = 0;     // requests not yet over
   int32_t running = 0;  // outputs with KV
   int32_t waiting = 0;
   int64_t waiting_tokens = 0;

@@ -51,9 +51,8 @@ absl::Status Rank::AllocateBuffers() {
     KvCache cache = KvCacheShape(config_, options_.compute, options_.kv_blocks);
     cache.data = device_.allocate(device_.kv_bytes(cache));
     if (cache.data == nullptr) {
-      return absl::ResourceExhaustedError(absl::StrCat("KV cache: no memory for ",
-                                                       device_.kv_bytes(cache),
-                                                       " bytes of layer ", layer));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "KV cache: no memory for ", device_.kv_bytes(cache), " bytes of layer ", layer));
     }
     kv_.push_back(cache);
   }
@@ -104,8 +103,7 @@ void Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inputs, Rank
       RunMoeLayer(device_, stream_, config_.router, weights.moe, buffers_.moe, moe_rows, moe_);
       for (int64_t i = 0; i < rows * k; ++i) {
         const int32_t expert = moe_.ids[i];
-        result.routed[(i / k * moe_layers + moe_layer) * k + i % k] =
-            static_cast<uint16_t>(expert);
+        result.routed[(i / k * moe_layers + moe_layer) * k + i % k] = static_cast<uint16_t>(expert);
         ++result.expert_rows[moe_layer * config_.experts + expert];
       }
       ++moe_layer;
@@ -150,8 +148,7 @@ void Rank::RunStep(const StepPlan& plan, RankResult& result) {
   const RankBatch& batch = plan.ranks[options_.rank];
   RunLayers(batch, Upload(batch), result);
   SampleRows(batch, result);
-  result.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace ballast

@@ -19,14 +19,19 @@ struct Sequence {
   int32_t prompt_tokens = 0;
   // Tokens whose keys and values are in the cache; preemption sets it back to 0.
   int32_t computed = 0;
+  // Prompt tokens whose log-probability is known already (prompt_logprobs), and tokens whose expert
+  // choices are (return_routed_experts): recomputation does not ask again.
+  int32_t scored = 1;  // the first has none
+  int32_t routed = 0;
   // Of the prompt's tokens, how many came from the prefix cache when it was first admitted.
   int32_t cached_prompt_tokens = 0;
+  bool admitted = false;  // has run before; stays so when preempted
 
   int32_t rank = 0;             // the rank that holds its KV
   std::vector<int32_t> blocks;  // block table; block i holds positions [16i, 16i+16)
   // Of `blocks`, how many are full and entered into the prefix cache.
   int32_t hashed_blocks = 0;
-  uint64_t last_hash = 0;       // of block hashed_blocks - 1
+  uint64_t last_link = 0;  // BlockPool's link of block hashed_blocks - 1
 
   bool cancelled = false;  // leaves, with its blocks, at the next step
 

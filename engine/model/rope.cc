@@ -20,19 +20,17 @@ SinCos ExactSinCos(double angle) {
   const double x = (angle - quotient * kHalfPiHigh) - quotient * kHalfPiLow;
   const double z = x * x;
   const double sin =
-      x +
-      x * z *
-          (-1.0 / 6 +
-           z * (1.0 / 120 +
-                z * (-1.0 / 5040 +
-                     z * (1.0 / 362880 + z * (-1.0 / 39916800 + z * (1.0 / 6227020800.0))))));
+      x + x * z *
+              (-1.0 / 6 +
+               z * (1.0 / 120 +
+                    z * (-1.0 / 5040 +
+                         z * (1.0 / 362880 + z * (-1.0 / 39916800 + z * (1.0 / 6227020800.0))))));
   const double cos =
-      1.0 +
-      z * (-0.5 + z * (1.0 / 24 +
-                       z * (-1.0 / 720 +
-                            z * (1.0 / 40320 +
-                                 z * (-1.0 / 3628800 +
-                                      z * (1.0 / 479001600 + z * (-1.0 / 87178291200.0)))))));
+      1.0 + z * (-0.5 + z * (1.0 / 24 +
+                             z * (-1.0 / 720 +
+                                  z * (1.0 / 40320 +
+                                       z * (-1.0 / 3628800 +
+                                            z * (1.0 / 479001600 + z * (-1.0 / 87178291200.0)))))));
   switch (static_cast<int64_t>(quotient) & 3) {
     case 0:
       return {sin, cos};

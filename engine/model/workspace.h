@@ -27,14 +27,14 @@ struct Workspace {
   MatView x;       // act [R, hidden]; `normed` itself in exact compute
 
   // Attention
-  MatView q_a;      // f32 [R, q_lora]
-  MatView q_a_act;  // act [R, q_lora]; `q_a` itself in exact compute
-  MatView q;        // f32 [R, heads*head_dim]
-  MatView q_act;    // act [R, heads*head_dim]; `q` itself in exact compute
-  MatView k;        // f32 [R, kv_heads*head_dim]            kGrouped
-  MatView v;        // f32 [R, kv_heads*head_dim]            kGrouped
-  MatView kv_a;     // f32 [R, kv_lora + rope]               kLatent
-  MatView latent;   // f32 [R, kv_lora + rope]               kLatent
+  MatView q_a;          // f32 [R, q_lora]
+  MatView q_a_act;      // act [R, q_lora]; `q_a` itself in exact compute
+  MatView q;            // f32 [R, heads*head_dim]
+  MatView q_act;        // act [R, heads*head_dim]; `q` itself in exact compute
+  MatView k;            // f32 [R, kv_heads*head_dim]            kGrouped
+  MatView v;            // f32 [R, kv_heads*head_dim]            kGrouped
+  MatView kv_a;         // f32 [R, kv_lora + rope]               kLatent
+  MatView latent;       // f32 [R, kv_lora + rope]               kLatent
   MatView q_latent;     // act [R, heads*(kv_lora + rope)]   kLatent
   MatView attn_latent;  // act [R, heads*kv_lora]            kLatent
   MatView attn;         // act [R, heads*v_head_dim]
@@ -43,9 +43,9 @@ struct Workspace {
 
   // Logits, a tile of L = logit_rows at a time
   int32_t* logit_rows = nullptr;  // [L]
-  MatView logit_hidden;  // f32 [L, hidden]
-  MatView logit_x;       // act [L, hidden]; `logit_hidden` itself in exact compute
-  MatView logits;        // f32 [L, vocab]
+  MatView logit_hidden;           // f32 [L, hidden]
+  MatView logit_x;                // act [L, hidden]; `logit_hidden` itself in exact compute
+  MatView logits;                 // f32 [L, vocab]
 
   // The step's inputs on the device
   int32_t* tokens = nullptr;        // [R]

@@ -24,8 +24,8 @@ void Dispatch(const Device& device, Stream stream, int32_t k, int32_t slots, con
   device.copy_rows(stream, x, w.source, Rows(w.expert_x, x.rows * k));
 }
 
-void RunExperts(const Device& device, Stream stream, const MoeWeights& weights,
-                const MoeBuffers& w, MoeScratch& scratch) {
+void RunExperts(const Device& device, Stream stream, const MoeWeights& weights, const MoeBuffers& w,
+                MoeScratch& scratch) {
   scratch.gate_up.clear();
   scratch.down.clear();
   for (size_t slot = 0; slot < weights.slots.size(); ++slot) {

@@ -1,0 +1,18 @@
+// From a schedule to the plain arrays that ranks run.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "engine/scheduler.h"
+#include "engine/step.h"
+
+namespace ballast {
+
+// Fills ranks[0 .. ranks) of `plan`; its vectors keep their capacity. Samples of a sequence stand
+// in row order, those of prompt log-probabilities (target >= 0) before the one that draws. Block
+// tables must cover the scheduled rows (ApplySchedule). Pure.
+void BuildStepPlan(const Schedule& schedule, std::span<const int32_t> eos_token_ids,
+                   StepPlan& plan);
+
+}  // namespace ballast
