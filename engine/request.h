@@ -12,13 +12,13 @@
 namespace ballast {
 
 struct SamplingParams {
-  float temperature = 1.0f;  // 0: greedy
-  float top_p = 1.0f;        // (0, 1]
-  int top_k = 0;             // 0 or -1: off
-  float min_p = 0.0f;        // [0, 1]
-  float repetition_penalty = 1.0f;  // > 0; over prompt and output
-  float frequency_penalty = 0.0f;   // [-2, 2]; over output
-  float presence_penalty = 0.0f;    // [-2, 2]; over output
+  float temperature = 1.0f;                           // [0, 100]; 0: greedy
+  float top_p = 1.0f;                                 // (0, 1]
+  int top_k = 0;                                      // 0 or -1: off
+  float min_p = 0.0f;                                 // [0, 1]
+  float repetition_penalty = 1.0f;                    // (0, 100]; over prompt and output
+  float frequency_penalty = 0.0f;                     // [-2, 2]; over output
+  float presence_penalty = 0.0f;                      // [-2, 2]; over output
   std::vector<std::pair<int32_t, float>> logit_bias;  // sorted by token id, ids distinct
   uint64_t seed = 0;  // drawn by the server when the client set none
   int n = 1;          // [1, kMaxOutputs]
@@ -53,6 +53,8 @@ struct Request {
 inline constexpr int kMaxOutputs = 64;
 inline constexpr int kMaxStopStrings = 64;
 inline constexpr size_t kMaxStopBytes = 1024;
+inline constexpr size_t kMaxRequestIdBytes = 1024;
+inline constexpr size_t kMaxCacheSaltBytes = 1024;
 
 // What the served model bounds a request by.
 struct RequestLimits {
@@ -64,7 +66,8 @@ struct RequestLimits {
 
 // INVALID_ARGUMENT when a value is out of its range; the message begins with the field's path as
 // in api.md ("sampling.top_p: found 1.5, expected (0, 1]") and the payload kFieldPayload holds the
-// path alone. Pure; any thread.
+// path alone. FAILED_PRECONDITION for stop strings where there is no tokenizer. A max_tokens that
+// reaches past the context is no error: the output then ends with the context. Pure; any thread.
 absl::Status ValidateRequest(const Request& request, const RequestLimits& limits);
 
 inline constexpr char kFieldPayload[] = "ballast/field";

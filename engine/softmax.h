@@ -1,0 +1,26 @@
+// Softmax over a row of logits in plain IEEE arithmetic: the same bits on every machine, which
+// the C library's exp does not promise. Logits are finite, or -inf where a token has no chance.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace ballast {
+
+// exp(x) for x <= 0 within 2 units in the last place; 0 below -87, where floats turn subnormal.
+float ExpNonPositive(float x);
+
+// The largest; -inf when all are or there are none.
+float MaxLogit(std::span<const float> logits);
+
+// weights[i] = exp((logits[i] - max) / temperature). `weights` [logits.size()], temperature > 0,
+// max = MaxLogit(logits) > -inf.
+void ExpWeights(std::span<const float> logits, float max, float temperature,
+                std::span<float> weights);
+
+// Sum of exp(logits[i] - max): max + its logarithm is the log-sum-exp.
+double SumExp(std::span<const float> logits, float max);
+
+double Sum(std::span<const float> values);
+
+}  // namespace ballast
