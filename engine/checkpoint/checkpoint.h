@@ -38,7 +38,8 @@ struct Family;
 class Checkpoint {
  public:
   // Reads config.json, generation_config.json (optional) and every safetensors header; maps the
-  // files. Errors name the file and field, what was found and what was expected.
+  // files. Errors name the file and field, what was found and what was expected. UNIMPLEMENTED for
+  // a model that asks for what the forward pass does not do (ModelConfig::unsupported).
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& folder);
   ~Checkpoint();
 
@@ -49,7 +50,11 @@ class Checkpoint {
 
   // Null when the checkpoint has no such tensor.
   const TensorView* Find(const std::string& name) const;
-  // Tensors by name.
+  // The tensor `name` if it has `shape`. Else INVALID_ARGUMENT that names the file and says what
+  // was found (missing, another shape, a type such as F8_E4M3 that weights cannot have).
+  absl::StatusOr<const TensorView*> Require(const std::string& name,
+                                            const std::vector<int64_t>& shape) const;
+  // Tensors by name: those of type F32, BF16 or F16.
   const std::map<std::string, TensorView>& tensors() const;
   // The pages under `tensor` are no longer needed; the system may drop them.
   void Discard(const TensorView& tensor) const;
@@ -60,7 +65,8 @@ class Checkpoint {
   std::unique_ptr<Files> files_;
 };
 
-// Reads config.json and generation_config.json alone (what `inspect` needs first).
+// Reads config.json and generation_config.json alone (what `inspect` needs first). A model that
+// Open would refuse as UNIMPLEMENTED is answered, with `unsupported` saying why.
 absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& folder);
 
 }  // namespace ballast

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "engine/status.h"
 #include "kernels/device.h"
 
 namespace ballast {
@@ -72,19 +74,29 @@ struct ModelConfig {
   int experts = 0;
   int experts_per_token = 0;
   int expert_intermediate = 0;
-  int shared_intermediate = 0;       // 0: no shared expert; else its whole width
-  std::vector<bool> is_moe;          // [layers]
-  RouterConfig router;               // experts and k repeated there
-  bool router_bias = false;          // e_score_correction_bias is present
+  int shared_intermediate = 0;  // 0: no shared expert; else its whole width
+  std::vector<bool> is_moe;     // [layers]
+  RouterConfig router;          // experts and k repeated there
+  bool router_bias = false;     // e_score_correction_bias is present
 
   std::vector<int32_t> eos_token_ids;  // generation_config.json first, then config.json
   int32_t bos_token_id = -1;           // -1: none
+
+  // What the file asks for and the forward pass does not do, by field name; empty: all is done.
+  std::vector<std::string> unsupported;
 };
+
+// Reads the text of a config.json, old or transformers 5 keys, with transformers' defaults for
+// absent keys. INVALID_ARGUMENT for bad JSON, a model_type that has no family, and values of a
+// wrong type or out of range; the message names the field, what was found and what was expected.
+// Every size in the result is bounded, so that products of a few of them fit 64 bits.
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json);
 
 // Layer numbers of the MoE layers, ascending.
 std::vector<int> MoeLayers(const ModelConfig& config);
 
 // Rotary frequencies [rope.dim / 2] after scaling, and what cosines and sines are multiplied by.
+// In float32 as transformers computes them (modeling_rope_utils.py); YaRN: arXiv 2309.00071.
 struct RopeFrequencies {
   std::vector<float> inverse;  // [dim / 2]
   float magnitude = 1.0f;
