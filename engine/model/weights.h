@@ -19,19 +19,19 @@ enum class Compute : uint8_t {
 };
 
 struct AttentionWeights {
-  PackedMatrix q_a;                // [q_lora, hidden]; data is null without q_lora
-  const float* q_a_norm = nullptr;  // [q_lora]
-  PackedMatrix q;                  // [heads*head_dim, hidden or q_lora]
-  PackedMatrix k;                  // [kv_heads*head_dim, hidden]      kGrouped
-  PackedMatrix v;                  // [kv_heads*head_dim, hidden]      kGrouped
-  const float* q_norm = nullptr;   // [head_dim] or [heads*head_dim]; null: none
-  const float* k_norm = nullptr;   // [head_dim] or [kv_heads*head_dim]; null: none
-  PackedMatrix kv_a;               // [kv_lora + rope, hidden]         kLatent
+  PackedMatrix q_a;                  // [q_lora, hidden]; data is null without q_lora
+  const float* q_a_norm = nullptr;   // [q_lora]
+  PackedMatrix q;                    // [heads*head_dim, hidden or q_lora]
+  PackedMatrix k;                    // [kv_heads*head_dim, hidden]      kGrouped
+  PackedMatrix v;                    // [kv_heads*head_dim, hidden]      kGrouped
+  const float* q_norm = nullptr;     // [head_dim] or [heads*head_dim]; null: none
+  const float* k_norm = nullptr;     // [head_dim] or [kv_heads*head_dim]; null: none
+  PackedMatrix kv_a;                 // [kv_lora + rope, hidden]         kLatent
   const float* kv_a_norm = nullptr;  // [kv_lora]
   // kv_b_proj cut by head and absorbed: query into the latent space, latent out to values.
   std::vector<PackedMatrix> k_absorb;  // heads x [kv_lora, nope] (transposed from the file)
   std::vector<PackedMatrix> v_absorb;  // heads x [v_head_dim, kv_lora]
-  PackedMatrix o;                  // [hidden, heads*v_head_dim]
+  PackedMatrix o;                      // [hidden, heads*v_head_dim]
 };
 
 struct LayerWeights {
@@ -44,8 +44,8 @@ struct LayerWeights {
 
 // Everything else in here points into `memory`.
 struct ModelWeights {
-  PackedMatrix embedding;  // [vocab, hidden]
-  PackedMatrix lm_head;    // [vocab, hidden]; the embedding itself when tied
+  PackedMatrix embedding;             // [vocab, hidden]
+  PackedMatrix lm_head;               // [vocab, hidden]; the embedding itself when tied
   const float* final_norm = nullptr;  // [hidden]
   std::vector<LayerWeights> layers;
   size_t bytes = 0;  // resident after loading
