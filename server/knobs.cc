@@ -100,9 +100,8 @@ using Given = std::map<std::string, std::vector<std::string>>;
 
 void AddOption(CLI::App& app, const Knob& knob, Given& given) {
   if (knob.value.empty()) {
-    app.add_flag_function(
-        "--" + knob.name, [&given, name = knob.name](int64_t) { given[name] = {"true"}; },
-        KnobHelp(knob));
+    app.add_flag_callback(
+        "--" + knob.name, [&given, name = knob.name] { given[name] = {"true"}; }, KnobHelp(knob));
     return;
   }
   CLI::Option* option = app.add_option((knob.positional ? "" : "--") + knob.name,
@@ -141,7 +140,7 @@ absl::Status Apply(const std::vector<Knob>& knobs, const Given& given) {
     const Knob* knob = FindKnob(knobs, name);
     CHECK(knob != nullptr);
     for (const std::string& value : values) {
-      const std::string where = knob->positional ? name : "--" + name;
+      const std::string where = knob->positional ? knob->value : "--" + name;
       RETURN_IF_ERROR(Named(where, knob->set(value)));
     }
   }
@@ -217,14 +216,11 @@ Knob CountKnob(std::string name, int64_t low, int64_t high, int64_t* target, std
   return AnyCountKnob(std::move(name), low, high, target, std::move(help));
 }
 
-Knob BytesKnob(std::string name, int64_t low, int64_t* target, std::string help) {
+Knob BytesKnob(std::string name, int64_t* target, std::string help) {
   Knob knob{.name = std::move(name), .value = "SIZE", .help = std::move(help)};
   if (*target != 0) knob.preset = absl::StrReplaceAll(FormatBytes(*target), {{" ", ""}});
-  knob.range = absl::StrCat("at least ", absl::StrReplaceAll(FormatBytes(low), {{" ", ""}}));
-  knob.set = [low, target, range = knob.range](std::string_view text) -> absl::Status {
-    ASSIGN_OR_RETURN(const int64_t bytes, ParseBytes(text));
-    if (bytes < low) return BadValue(text, range);
-    *target = bytes;
+  knob.set = [target](std::string_view text) -> absl::Status {
+    ASSIGN_OR_RETURN(*target, ParseBytes(text));
     return absl::OkStatus();
   };
   return knob;
@@ -310,12 +306,15 @@ absl::StatusOr<std::optional<std::string>> ReadArguments(
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::CallForHelp&) {
     return app.help();
-  } catch (const CLI::ParseError& error) {
+  } catch (const std::exception& error) {  // CLI::ParseError, and what bad numbers throw
     return absl::InvalidArgumentError(error.what());
   }
-  if (const std::vector<std::string> rest = app.remaining(); !rest.empty()) {
-    return UnknownArgument(rest, knobs);
+  std::vector<std::string> rest = app.remaining();
+  // "--" is left over too: what follows it is not a flag.
+  if (const auto mark = std::find(rest.begin(), rest.end(), "--"); mark != rest.end()) {
+    rest.erase(mark);
   }
+  if (!rest.empty()) return UnknownArgument(rest, knobs);
   RETURN_IF_ERROR(Apply(knobs, given));
   return std::nullopt;
 }
@@ -342,7 +341,7 @@ std::string DescribeKnobs(const CommandText& text, const std::vector<Knob>& knob
   page << "| option | default | what |\n|---|---|---|\n";
   for (const Knob& knob : knobs) {
     const std::string value = absl::StrReplaceAll(knob.value, {{"|", "\\|"}});
-    page << "| `" << (knob.positional ? "" : "--") << knob.name;
+    page << "| `" << (knob.positional ? value : "--" + knob.name);
     if (!knob.positional && !value.empty()) page << " " << value;
     page << "` | " << knob.preset << " | " << absl::StrReplaceAll(knob.help, {{"|", "\\|"}});
     if (!knob.range.empty()) page << "; " << knob.range;

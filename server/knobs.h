@@ -32,7 +32,7 @@ Knob ChoiceKnob(std::string name, std::vector<std::string> choices, std::string*
                 std::string help);
 Knob CountKnob(std::string name, int64_t low, int64_t high, int* target, std::string help);
 Knob CountKnob(std::string name, int64_t low, int64_t high, int64_t* target, std::string help);
-Knob BytesKnob(std::string name, int64_t low, int64_t* target, std::string help);
+Knob BytesKnob(std::string name, int64_t* target, std::string help);
 Knob SecondsKnob(std::string name, double low, double high, double* target, std::string help);
 Knob AddressKnob(std::string name, std::string* target, std::string help);
 // Without a default: unset means that the server decides.

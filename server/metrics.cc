@@ -190,6 +190,10 @@ Metrics::Metrics(std::vector<int> moe_layers, int experts, int64_t expert_series
 
 Metrics::~Metrics() = default;
 
+const char* Metrics::FinishLabel(FinishReason reason) {
+  return kFinishReasons.at(static_cast<size_t>(reason));
+}
+
 EngineEvents Metrics::Events() {
   EngineEvents events;
   Families* families = families_.get();

@@ -22,6 +22,9 @@ class Metrics {
   Metrics(std::vector<int> moe_layers, int experts, int64_t expert_series);
   ~Metrics();
 
+  // "stop", "length", "aborted"; kNone: "failed".
+  static const char* FinishLabel(FinishReason reason);
+
   // Hooks for the engine; this object must outlive it.
   EngineEvents Events();
   // A request that was turned away; `reason` as in GrpcEvents. Reasons beyond the known ones count

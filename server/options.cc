@@ -1,7 +1,5 @@
 #include "server/options.h"
 
-#include <filesystem>
-
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/knobs.h"
@@ -74,7 +72,7 @@ void AddEngineKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
   knobs.push_back(
       CountKnob("threads", 0, 4096, &engine.threads, "Compute threads; 0: one per core"));
   knobs.push_back(
-      BytesKnob("kv-memory", 0, &engine.kv_memory_bytes,
+      BytesKnob("kv-memory", &engine.kv_memory_bytes,
                 "Memory for keys and values; 0: 1GiB, less when the context needs less"));
   knobs.push_back(CountKnob("max-context", 0, 1 << 24, &engine.max_context,
                             "Tokens of prompt and output together; 0: the model's"));
@@ -249,15 +247,6 @@ std::string DescribeOptions() {
       DescribeKnobs(ServeText(), ServeKnobs(serve)), "\n",
       DescribeKnobs(GenerateText(), GenerateKnobs(generate)), "\n",
       DescribeKnobs(InspectText(), InspectKnobs(inspect)));
-}
-
-std::string ServedName(const EngineOptions& options) {
-  if (!options.served_model_name.empty()) return options.served_model_name;
-  std::error_code error;
-  const std::filesystem::path path = std::filesystem::absolute(options.model, error);
-  const std::filesystem::path plain = path.lexically_normal();
-  const std::filesystem::path last = plain.has_filename() ? plain : plain.parent_path();
-  return last.filename().string();
 }
 
 }  // namespace ballast

@@ -62,7 +62,4 @@ absl::StatusOr<std::optional<std::string>> ReadInspectOptions(
 // docs/options.md: all tables as Markdown.
 std::string DescribeOptions();
 
-// `name`, or the last part of the model folder's path when it is empty.
-std::string ServedName(const EngineOptions& options);
-
 }  // namespace ballast

@@ -58,7 +58,7 @@ const std::vector<Room>& Rooms() {
       {"engine/", {"engine/", "kernels/"}},
       {"server/",
        {"server/", "engine/engine.h", "engine/options.h", "engine/request.h", "engine/status.h",
-        "engine/step.h", "engine/memory_plan.h", "engine/checkpoint/", "engine/model/",
+        "engine/step.h", "engine/inspection.h", "engine/checkpoint/", "engine/model/",
         "engine/tokenizer/", "kernels/device.h", "kernels/cpu/cpu_device.h"}},
       {"tests/", {"kernels/", "engine/", "server/", "tests/", "tools/"}},
       {"bench/", {"kernels/", "engine/", "server/", "bench/", "tools/"}},
