@@ -31,7 +31,8 @@ struct LongFunction {
 std::vector<Finding> FolderEdges(const SourceFile& file);
 // A library's headers stay in the rooms that own it.
 std::vector<Finding> LibraryRooms(const SourceFile& file);
-// Files of inner loops for one instruction set include <immintrin.h>, their table and .inc files.
+// What is compiled for one instruction set includes <immintrin.h>, the table it fills
+// (inner_loops.h, which defines no function) and its own kind.
 std::vector<Finding> InstructionSetFiles(const SourceFile& file);
 // No conditional compilation outside the folders that own a platform.
 std::vector<Finding> Conditionals(const SourceFile& file);

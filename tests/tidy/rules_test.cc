@@ -67,11 +67,18 @@ TEST(LibraryRooms, PlatformHeadersStayInTheirFiles) {
 }
 
 TEST(InstructionSetFiles, IncludeNothingInline) {
-  EXPECT_THAT(InstructionSetFiles({"kernels/cpu/avx2.cc", "#include <vector>\n"}), SizeIs(1));
-  EXPECT_THAT(InstructionSetFiles({"kernels/cpu/avx2.cc",
-                                   "#include <immintrin.h>\n#include \"kernels/cpu/loops.h\"\n"}),
-              IsEmpty());
-  EXPECT_THAT(InstructionSetFiles({"kernels/cpu/pool.cc", "#include <vector>\n"}), IsEmpty());
+  for (const std::string path :
+       {"kernels/cpu/avx2.cc", "kernels/cpu/lanes_avx2.h", "kernels/cpu/vector_rows.inc"}) {
+    EXPECT_THAT(InstructionSetFiles({path, "#include <vector>\n"}), SizeIs(1)) << path;
+    EXPECT_THAT(InstructionSetFiles({path, "#include \"kernels/cpu/number.h\"\n"}), SizeIs(1));
+    EXPECT_THAT(InstructionSetFiles({path,
+                                     "#include <immintrin.h>\n"
+                                     "#include \"kernels/cpu/inner_loops.h\"\n"
+                                     "#include \"kernels/cpu/lanes_avx2.h\"\n"
+                                     "#include \"kernels/cpu/vector_rows.inc\"\n"}),
+                IsEmpty());
+  }
+  EXPECT_THAT(InstructionSetFiles({"kernels/cpu/threads.cc", "#include <vector>\n"}), IsEmpty());
 }
 
 TEST(Conditionals, StandOnlyInKernels) {
