@@ -1,0 +1,73 @@
+#include "server/call_pump.h"
+
+#include <utility>
+
+namespace ballast {
+
+using Clock = std::chrono::steady_clock;
+
+CallPump::CallPump(std::chrono::milliseconds period, std::function<void()> on_tick)
+    : period_(period), on_tick_(std::move(on_tick)), thread_([this] { Run(); }) {}
+
+CallPump::~CallPump() { Finish(); }
+
+void CallPump::Wake(std::shared_ptr<PumpedCall> call) {
+  {
+    const std::lock_guard lock(mutex_);
+    woken_.push_back(std::move(call));
+    if (woken_.size() > 1) return;  // the thread has been told already
+  }
+  wake_.notify_one();
+}
+
+void CallPump::Tick() {
+  {
+    const std::lock_guard lock(mutex_);
+    tick_ = true;
+  }
+  wake_.notify_one();
+}
+
+void CallPump::Finish() {
+  if (!thread_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    finish_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+bool CallPump::Wait(Clock::time_point tick_at, Calls* woken) {
+  std::unique_lock lock(mutex_);
+  wake_.wait_until(lock, tick_at,
+                   [this] { return !woken_.empty() || tick_ || (finish_ && live_.empty()); });
+  woken->swap(woken_);
+  return std::exchange(tick_, false) || Clock::now() >= tick_at;
+}
+
+void CallPump::Run() {
+  Clock::time_point tick_at = Clock::now() + period_;
+  Calls woken;
+  for (;;) {
+    const bool tick = Wait(tick_at, &woken);
+    const Clock::time_point now = Clock::now();
+    for (auto& call : woken) {
+      if (call->Pump(now)) {
+        live_.insert(std::move(call));
+      } else {
+        live_.erase(call);
+      }
+    }
+    woken.clear();
+    if (tick) {
+      tick_at = now + period_;
+      on_tick_();
+      std::erase_if(live_, [now](const auto& call) { return !call->Pump(now); });
+    }
+    const std::lock_guard lock(mutex_);
+    if (finish_ && live_.empty() && woken_.empty()) return;
+  }
+}
+
+}  // namespace ballast
