@@ -51,7 +51,7 @@ std::vector<Finding> LooseEnds(const SourceFile& file);
 // CMakeLists.txt of its folder or of one above it; no globbing.
 std::vector<Finding> Orphans(const std::vector<SourceFile>& sources,
                              const std::vector<SourceFile>& cmake_lists);
-// tests/a/x_test.cc tests a/x.{h,cc} (or x_more_test.cc does), except whole-server tests.
+// tests/a/x_test.cc tests a/x.{h,cc} (or x_more_test.cc does), except tests of the whole.
 std::vector<Finding> MirroredTests(const std::vector<SourceFile>& sources);
 
 }  // namespace ballast::tidy

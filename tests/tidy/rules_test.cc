@@ -135,6 +135,8 @@ TEST(Orphans, AreSourcesThatNoListNames) {
               ElementsAre(Field(&Finding::path, "engine/y.cc")));
   EXPECT_THAT(Orphans({{"engine/deep.cc", ""}}, lists), SizeIs(1)) << "sub/deep.cc is another file";
   EXPECT_THAT(Orphans({{"server/x.cc", ""}}, lists), SizeIs(1));
+  EXPECT_THAT(Orphans({{"kernels/x.cc", ""}}, {{"engine/CMakeLists.txt", "a(../kernels/x.cc)"}}),
+              IsEmpty());
   EXPECT_THAT(Orphans({}, {{"engine/CMakeLists.txt", "file(GLOB all *.cc)"}}), SizeIs(1));
 }
 
