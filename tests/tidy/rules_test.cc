@@ -146,6 +146,8 @@ TEST(MirroredTests, StandWhereTheirSubjectStands) {
   EXPECT_THAT(MirroredTests({router, {"tests/engine/moe/router_ties_test.cc", ""}}), IsEmpty());
   EXPECT_THAT(MirroredTests({router, {"tests/engine/router_test.cc", ""}}), SizeIs(1));
   EXPECT_THAT(MirroredTests({router, {"tests/engine/moe/gate_test.cc", ""}}), SizeIs(1));
+  EXPECT_THAT(MirroredTests({{"kernels/cpu/matmul.cc", ""}, {"tests/kernels/matmul_test.cc", ""}}),
+              IsEmpty());
   EXPECT_THAT(MirroredTests({{"tests/integration/storm_test.cc", ""}}), IsEmpty());
 }
 
