@@ -1,6 +1,86 @@
 #include "kernels/cpu/cpu_device.h"
 
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu/inner_loops.h"
+#include "kernels/cpu/memory.h"
+#include "kernels/cpu/stream.h"
+#include "kernels/cpu/verbs.h"
+
 namespace ballast {
-const Device* FindCpuDevice(std::string_view) { return nullptr; }
-const char* CpuKernelSets() { return ""; }
+namespace {
+
+void DestroyStream(Stream stream) { delete &StreamOf(stream); }
+
+void CopyBytes(Stream, void* to, const void* from, size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
+void Synchronize(Stream) {}  // every verb has finished when it returns
+
+// A kernel set is what a stream carries; the verbs are the same for all.
+Device MakeDevice(const char* kernels, Stream (*create_stream)(int threads)) {
+  return {
+      .name = "cpu",
+      .kernels = kernels,
+      .allocate = AllocateMemory,
+      .release = FreeMemory,
+      .create_stream = create_stream,
+      .destroy_stream = DestroyStream,
+      .upload = CopyBytes,
+      .download = CopyBytes,
+      .synchronize = Synchronize,
+      .packed_bytes = cpu::PackedBytes,
+      .pack = cpu::Pack,
+      .embed = cpu::Embed,
+      .rms_norm = cpu::RmsNorm,
+      .convert = cpu::Convert,
+      .clamp = cpu::Clamp,
+      .rope = cpu::Rope,
+      .matmul = cpu::Matmul,
+      .gate_up = cpu::GateUp,
+      .kv_bytes = cpu::KvBytes,
+      .write_kv = cpu::WriteKv,
+      .attention = cpu::Attention,
+      .route = cpu::Route,
+      .copy_rows = cpu::CopyRows,
+      .combine = cpu::Combine,
+  };
+}
+
+template <const InnerLoops& loops>
+const Device* DeviceFor() {
+  static const Device device = MakeDevice(
+      loops.name, [](int threads) { return Stream{new CpuStream(loops, std::max(1, threads))}; });
+  return &device;
+}
+
+// __builtin_cpu_supports asks the operating system as well as the processor.
+bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+bool HasAvx512() {
+  return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool HasAvx512Bf16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
+
+}  // namespace
+
+const Device* FindCpuDevice(std::string_view kernels) {
+  if (kernels == "auto") kernels = HasAvx512() ? "avx512" : HasAvx2() ? "avx2" : "reference";
+  if (kernels == "reference") return DeviceFor<kReferenceLoops>();
+  if (kernels == "avx2" && HasAvx2()) return DeviceFor<kAvx2Loops>();
+  if (kernels == "avx512" && HasAvx512Bf16()) return DeviceFor<kAvx512Bf16Loops>();
+  if (kernels.starts_with("avx512") && HasAvx512()) {
+    if (kernels == "avx512" || kernels == "avx512-nobf16") return DeviceFor<kAvx512Loops>();
+  }
+  return nullptr;
+}
+
+const char* CpuKernelSets() {
+  return HasAvx512() ? "reference, avx2, avx512" : HasAvx2() ? "reference, avx2" : "reference";
+}
+
 }  // namespace ballast

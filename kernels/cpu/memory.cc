@@ -1,0 +1,63 @@
+#include "kernels/cpu/memory.h"
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
+namespace ballast {
+namespace {
+
+constexpr size_t kCacheLine = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+size_t RoundUpTo(size_t bytes, size_t multiple) {
+  return (bytes + multiple - 1) / multiple * multiple;
+}
+
+// Whole huge pages only pay for themselves in big blocks, which then start on one.
+void* MapHuge(size_t bytes) {
+  const size_t length = RoundUpTo(bytes, kHugePage);
+  const size_t mapped = length + kHugePage;
+  void* raw = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (raw == MAP_FAILED) return nullptr;
+  char* const begin = static_cast<char*>(raw);
+  char* const data =
+      begin + (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  if (data > begin) munmap(begin, static_cast<size_t>(data - begin));
+  char* const end = begin + mapped;
+  if (data + length < end) munmap(data + length, static_cast<size_t>(end - (data + length)));
+  madvise(data, length, MADV_HUGEPAGE);  // advice; small pages work too
+  return data;
+}
+
+}  // namespace
+
+void* AllocateMemory(size_t bytes) {
+  if (bytes > SIZE_MAX - 2 * kHugePage) return nullptr;
+  if (bytes >= kHugePage) return MapHuge(bytes);
+  return std::aligned_alloc(kCacheLine, RoundUpTo(bytes == 0 ? 1 : bytes, kCacheLine));
+}
+
+void FreeMemory(void* data, size_t bytes) {
+  if (data == nullptr) return;
+  if (bytes >= kHugePage) {
+    munmap(data, RoundUpTo(bytes, kHugePage));
+  } else {
+    std::free(data);
+  }
+}
+
+void Scratch::Reserve(size_t bytes) {
+  if (bytes <= bytes_) return;
+  FreeMemory(data_, bytes_);
+  data_ = AllocateMemory(bytes);
+  bytes_ = bytes;
+  if (data_ == nullptr) {
+    std::fprintf(stderr, "out of memory: %zu bytes of working memory\n", bytes);
+    std::abort();
+  }
+}
+
+}  // namespace ballast
