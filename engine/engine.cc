@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/engine_loop.h"
 #include "engine/model/memory_plan.h"
+#include "engine/moe/placement.h"
 #include "engine/sizing.h"
 #include "kernels/cpu/cpu_device.h"
 
@@ -32,6 +33,14 @@ std::string ServedName(const EngineOptions& options) {
   if (!options.served_model_name.empty()) return options.served_model_name;
   const std::filesystem::path path = std::filesystem::path(options.model).lexically_normal();
   return path.has_filename() ? path.filename() : path.parent_path().filename();
+}
+
+// The experts of one rank's slots under the even placement.
+SlotExperts SlotsOfRank(const ModelConfig& config, int rank) {
+  const LayerPlacement placement = EvenPlacement(config.experts, /*ranks=*/1);
+  SlotExperts slots(config.layers);
+  for (const int layer : MoeLayers(config)) slots[layer] = ExpertsOfRank(placement, rank);
+  return slots;
 }
 
 // The first step of a process is slow (pages, caches): it must not be a client's.
@@ -90,12 +99,15 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   ASSIGN_OR_RETURN(const EngineSizes sizes,
                    ResolveSizes(options, config, KvBlockBytes(config, compute, *device)));
   const size_t workspace = PlanWorkspace(config, compute, sizes.step, nullptr).bytes;
-  const MemoryPlan plan = PlanMemory(*parts.checkpoint, *device, compute, workspace);
+  const SlotExperts slots = SlotsOfRank(config, 0);
+  const MemoryPlan plan =
+      PlanMemory(config, parts.checkpoint.get(), slots, *device, compute, workspace);
   RETURN_IF_ERROR(CheckFits(plan.weights_bytes, sizes.kv_bytes, workspace, AvailableMemory()));
 
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  const RankOptions rank_options{0, options.threads > 0 ? options.threads : cores, compute,
-                                 sizes.kv_blocks, sizes.step};
+  const RankOptions rank_options{0,          options.threads > 0 ? options.threads : cores,
+                                 compute,    sizes.kv_blocks,
+                                 sizes.step, slots};
   ASSIGN_OR_RETURN(parts.rank, Rank::Create(*parts.checkpoint, *device, rank_options, progress));
   WarmUp(*parts.rank);
 

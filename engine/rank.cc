@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/rope.h"
-#include "engine/moe/placement.h"
 
 namespace ballast {
 
@@ -14,7 +13,14 @@ Rank::Rank(const ModelConfig& config, const Device& device, const RankOptions& o
       device_(device),
       options_(options),
       stream_(device.create_stream(options.threads)),
-      rope_(ComputeRopeFrequencies(config.rope)) {}
+      rope_(ComputeRopeFrequencies(config.rope)) {
+  for (const std::vector<int>& experts : options.slots) {
+    std::vector<int32_t>& slots = slot_of_expert_.emplace_back(config.experts, -1);
+    for (size_t slot = 0; slot < experts.size(); ++slot) {
+      if (experts[slot] >= 0) slots[experts[slot]] = static_cast<int32_t>(slot);
+    }
+  }
+}
 
 Rank::~Rank() {
   for (const KvCache& cache : kv_) device_.release(cache.data, device_.kv_bytes(cache));
@@ -27,15 +33,8 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(
     const std::function<void(size_t done, size_t total)>& progress) {
   const ModelConfig& config = checkpoint.config();
   std::unique_ptr<Rank> rank(new Rank(config, device, options));
-  const LayerPlacement placement = EvenPlacement(config.experts, 1);
-  SlotExperts slots(config.layers);
-  for (const int layer : MoeLayers(config)) slots[layer] = ExpertsOfRank(placement, options.rank);
-  ASSIGN_OR_RETURN(rank->weights_, LoadWeights(checkpoint, config, slots, device, rank->stream_,
-                                               options.compute, progress));
-  rank->moe_.slot_of_expert.resize(config.experts);
-  for (int expert = 0; expert < config.experts; ++expert) {
-    rank->moe_.slot_of_expert[expert] = expert;
-  }
+  ASSIGN_OR_RETURN(rank->weights_, LoadWeights(checkpoint, config, options.slots, device,
+                                               rank->stream_, options.compute, progress));
   RETURN_IF_ERROR(rank->AllocateBuffers());
   return rank;
 }
@@ -100,7 +99,8 @@ void Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inputs, Rank
     RunAttention(context, weights.attention, kv_[layer], inputs, groups_);
     norm(weights.post_attention_norm);
     if (config_.is_moe[layer]) {
-      RunMoeLayer(device_, stream_, config_.router, weights.moe, buffers_.moe, moe_rows, moe_);
+      RunMoeLayer(device_, stream_, config_.router, weights.moe, slot_of_expert_[layer],
+                  buffers_.moe, moe_rows, moe_);
       for (int64_t i = 0; i < rows * k; ++i) {
         const int32_t expert = moe_.ids[i];
         result.routed[(i / k * moe_layers + moe_layer) * k + i % k] = static_cast<uint16_t>(expert);

@@ -24,6 +24,7 @@ struct RankOptions {
   Compute compute = Compute::kBF16;
   int64_t kv_blocks = 0;
   StepSizes sizes;
+  SlotExperts slots;  // the experts this rank holds, per layer
 };
 
 // One thread at a time, but for heartbeat().
@@ -56,7 +57,8 @@ class Rank {
   std::unique_ptr<ModelWeights> weights_;
   RopeFrequencies rope_;
   Workspace buffers_;
-  std::vector<KvCache> kv_;  // [layers]
+  std::vector<KvCache> kv_;                           // [layers]
+  std::vector<std::vector<int32_t>> slot_of_expert_;  // [layers][experts]
   MoeScratch moe_;
   std::vector<MatmulGroup> groups_;
   std::vector<float> cos_sin_;

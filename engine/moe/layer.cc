@@ -15,9 +15,10 @@ void Route(const Device& device, Stream stream, const RouterConfig& router,
   device.synchronize(stream);
 }
 
-void Dispatch(const Device& device, Stream stream, int32_t k, int32_t slots, const MoeBuffers& w,
-              MatView x, MoeScratch& scratch) {
-  SortBySlot(scratch.ids, k, scratch.slot_of_expert, slots, scratch.rows);
+void Dispatch(const Device& device, Stream stream, int32_t k, int32_t slots,
+              std::span<const int32_t> slot_of_expert, const MoeBuffers& w, MatView x,
+              MoeScratch& scratch) {
+  SortBySlot(scratch.ids, k, slot_of_expert, slots, scratch.rows);
   const size_t bytes = scratch.ids.size() * sizeof(int32_t);
   device.upload(stream, w.source, scratch.rows.source.data(), bytes);
   device.upload(stream, w.row_of, scratch.rows.row_of.data(), bytes);
@@ -56,16 +57,16 @@ void RunMlp(const Device& device, Stream stream, const MlpWeights& weights, MatV
 }
 
 void RunMoeLayer(const Device& device, Stream stream, const RouterConfig& router,
-                 const MoeWeights& weights, const MoeBuffers& buffers, const MoeRows& rows,
-                 MoeScratch& scratch) {
+                 const MoeWeights& weights, std::span<const int32_t> slot_of_expert,
+                 const MoeBuffers& buffers, const MoeRows& rows, MoeScratch& scratch) {
   MatView shared;
   if (weights.shared.gate.data != nullptr) {
     shared = Rows(buffers.shared, rows.x.rows);
     RunMlp(device, stream, weights.shared, rows.x, buffers.mlp, shared, false);
   }
   Route(device, stream, router, weights, buffers, rows.normed, scratch.ids);
-  Dispatch(device, stream, router.k, static_cast<int32_t>(weights.slots.size()), buffers, rows.x,
-           scratch);
+  Dispatch(device, stream, router.k, static_cast<int32_t>(weights.slots.size()), slot_of_expert,
+           buffers, rows.x, scratch);
   RunExperts(device, stream, weights, buffers, scratch);
   device.combine(stream, Rows(buffers.expert_y, rows.x.rows * router.k), buffers.row_of,
                  buffers.expert_weights, router.k, shared, rows.hidden);

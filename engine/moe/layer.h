@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/moe/dispatch.h"
@@ -27,8 +28,7 @@ struct MoeBuffers {
 
 // Host-side scratch; its vectors keep their capacity from step to step.
 struct MoeScratch {
-  std::vector<int32_t> slot_of_expert;  // [experts]
-  std::vector<int32_t> ids;             // [rows * k] expert choices, best first
+  std::vector<int32_t> ids;  // [rows * k] expert choices, best first
   ExpertRows rows;
   std::vector<GateUpGroup> gate_up;
   std::vector<MatmulGroup> down;
@@ -41,10 +41,11 @@ struct MoeRows {
   MatView hidden;  // f32 [rows, hidden], the residual stream, added to
 };
 
-// rows.hidden += experts(rows.x), shared experts included. Afterwards scratch.ids has the routing.
+// rows.hidden += experts(rows.x), shared experts included. slot_of_expert [experts] says where in
+// weights.slots an expert stands. Afterwards scratch.ids has the routing.
 void RunMoeLayer(const Device& device, Stream stream, const RouterConfig& router,
-                 const MoeWeights& weights, const MoeBuffers& buffers, const MoeRows& rows,
-                 MoeScratch& scratch);
+                 const MoeWeights& weights, std::span<const int32_t> slot_of_expert,
+                 const MoeBuffers& buffers, const MoeRows& rows, MoeScratch& scratch);
 
 // out = down(silu(gate x) * up x), f32; with `accumulate`, out += it.
 void RunMlp(const Device& device, Stream stream, const MlpWeights& weights, MatView x,

@@ -90,9 +90,9 @@ TEST_P(GoldenTest, EqualsTransformers) {
 INSTANTIATE_TEST_SUITE_P(All, GoldenTest,
                          testing::Combine(testing::ValuesIn(GoldenNames()),
                                           testing::Values("reference", "auto")),
-                         [](const auto& info) {
+                         [](const auto& test) {
                            std::string name =
-                               std::get<0>(info.param) + "_" + std::get<1>(info.param);
+                               std::get<0>(test.param) + "_" + std::get<1>(test.param);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

@@ -148,9 +148,9 @@ std::vector<Setting> Settings() {
   return settings;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, InvarianceTest, testing::ValuesIn(Settings()), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(All, InvarianceTest, testing::ValuesIn(Settings()), [](const auto& test) {
   std::string name =
-      info.param.model.substr(info.param.model.rfind('/') + 1) + "_" + info.param.compute;
+      test.param.model.substr(test.param.model.rfind('/') + 1) + "_" + test.param.compute;
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 });
