@@ -1,0 +1,89 @@
+#include "engine/prepare.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/model/workspace.h"
+#include "engine/moe/placement.h"
+#include "kernels/cpu/cpu_device.h"
+
+namespace ballast {
+namespace {
+
+absl::StatusOr<const Device*> FindDevice(const EngineOptions& options) {
+  if (options.device != "cpu") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--device: found \"", options.device, "\", this build has cpu"));
+  }
+  const Device* device = FindCpuDevice(options.kernels);
+  if (device == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--kernels: found \"", options.kernels, "\", this processor runs auto, ", CpuKernelSets()));
+  }
+  return device;
+}
+
+std::string ServedName(const EngineOptions& options) {
+  if (!options.served_model_name.empty()) return options.served_model_name;
+  std::error_code error;
+  const std::filesystem::path path =
+      std::filesystem::absolute(options.model, error).lexically_normal();
+  return path.has_filename() ? path.filename() : path.parent_path().filename();
+}
+
+// The experts of one rank's slots under the even placement.
+SlotExperts EvenSlots(const ModelConfig& config, int rank, int ranks) {
+  const LayerPlacement placement = EvenPlacement(config.experts, ranks);
+  SlotExperts slots(config.layers);
+  for (const int layer : MoeLayers(config)) slots[layer] = ExpertsOfRank(placement, rank);
+  return slots;
+}
+
+}  // namespace
+
+absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
+  PreparedModel model;
+  ASSIGN_OR_RETURN(model.device, FindDevice(options));
+  ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(options.model));
+  model.checkpoint = Checkpoint::Open(options.model);
+  if (!model.checkpoint.ok() && !absl::IsUnimplemented(model.checkpoint.status())) {
+    return model.checkpoint.status();
+  }
+  const Checkpoint* tensors = model.checkpoint.ok() ? model.checkpoint->get() : nullptr;
+
+  ASSIGN_OR_RETURN(const Compute compute, ParseCompute(options.compute));
+  ASSIGN_OR_RETURN(model.sizes,
+                   ResolveSizes(options, config, KvBlockBytes(config, compute, *model.device)));
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  model.threads = options.threads > 0 ? options.threads : cores;
+  model.slots = EvenSlots(config, /*rank=*/0, /*ranks=*/1);
+  model.plan = PlanMemory(config, tensors, model.slots, *model.device, compute,
+                          PlanWorkspace(config, compute, model.sizes.step, nullptr).bytes);
+
+  std::error_code error;
+  const bool has_tokenizer =
+      std::filesystem::exists(std::filesystem::path(options.model) / "tokenizer.json", error);
+  ModelInfo& info = model.info;
+  info.name = ServedName(options);
+  info.config = config;
+  if (tensors != nullptr) info.defaults = tensors->generation_defaults();
+  info.parameters = model.plan.parameters;
+  info.active_parameters = model.plan.active_parameters;
+  info.max_context = model.sizes.max_context;
+  info.compute = options.compute;
+  info.weights = options.weights;
+  info.kernels = model.device->kernels;
+  info.limits = {config.vocab_size, model.sizes.max_context, model.sizes.kv_blocks * kKvBlockTokens,
+                 has_tokenizer};
+  return model;
+}
+
+absl::Status CheckFits(const PreparedModel& model) {
+  return CheckFits(model.plan.weights_bytes, model.sizes.kv_bytes, model.plan.workspace_bytes,
+                   AvailableMemory());
+}
+
+}  // namespace ballast
