@@ -17,13 +17,9 @@ std::string_view SaltAt(uint64_t parent, std::string_view salt) {
   return parent == BlockPool::kNoLink ? salt : std::string_view();
 }
 
-uint64_t HashBlock(uint64_t parent, std::string_view salt, std::span<const int32_t> tokens) {
-  return absl::HashOf(parent, salt, absl::MakeConstSpan(tokens.data(), tokens.size()));
-}
-
 }  // namespace
 
-BlockPool::BlockPool(int32_t blocks) {
+BlockPool::BlockPool(int32_t blocks, uint64_t hash_mask) : hash_mask_(hash_mask) {
   CHECK(blocks >= 0);
   blocks_.resize(static_cast<size_t>(blocks) + 1);
   by_hash_.reserve(static_cast<size_t>(blocks));
@@ -50,6 +46,11 @@ void BlockPool::Unlink(int32_t block) {
   --idle_;
 }
 
+uint64_t BlockPool::Hash(uint64_t parent, std::string_view salt,
+                         std::span<const int32_t> tokens) const {
+  return absl::HashOf(parent, salt, absl::MakeConstSpan(tokens.data(), tokens.size())) & hash_mask_;
+}
+
 int32_t BlockPool::Find(uint64_t hash, uint64_t parent, std::string_view salt,
                         std::span<const int32_t> tokens) const {
   const auto found = by_hash_.find(hash);
@@ -70,7 +71,7 @@ std::vector<int32_t> BlockPool::Lookup(std::span<const int32_t> tokens, std::str
   for (size_t i = 0; i < limit; ++i) {
     const std::span<const int32_t> content = tokens.subspan(i * kTokens, kTokens);
     const std::string_view head_salt = SaltAt(parent, salt);
-    const int32_t block = Find(HashBlock(parent, head_salt, content), parent, head_salt, content);
+    const int32_t block = Find(Hash(parent, head_salt, content), parent, head_salt, content);
     if (block < 0) {
       break;
     }
@@ -131,7 +132,7 @@ uint64_t BlockPool::Insert(int32_t number, uint64_t parent, std::string_view sal
   Block& block = blocks_[number];
   CHECK(tokens.size() == kTokens && block.references > 0 && !block.cached);
   const std::string_view head_salt = SaltAt(parent, salt);
-  const uint64_t hash = HashBlock(parent, head_salt, tokens);
+  const uint64_t hash = Hash(parent, head_salt, tokens);
   if (const int32_t known = Find(hash, parent, head_salt, tokens); known >= 0) {
     return blocks_[known].link;
   }

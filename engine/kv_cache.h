@@ -31,7 +31,8 @@ class BlockPool {
   // The link before a first block.
   static constexpr uint64_t kNoLink = 0;
 
-  explicit BlockPool(int32_t blocks);
+  // Only the hash bits in `hash_mask` count; tests leave few, so that collisions happen.
+  explicit BlockPool(int32_t blocks, uint64_t hash_mask = ~uint64_t{0});
 
   int32_t size() const { return static_cast<int32_t>(blocks_.size()) - 1; }
   // Blocks that Take can deliver: never used ones and cached ones that nobody references.
@@ -75,6 +76,7 @@ class BlockPool {
     std::array<int32_t, kKvBlockTokens> tokens{};
   };
 
+  uint64_t Hash(uint64_t parent, std::string_view salt, std::span<const int32_t> tokens) const;
   int32_t Find(uint64_t hash, uint64_t parent, std::string_view salt,
                std::span<const int32_t> tokens) const;
   void Forget(Block& block);
@@ -83,6 +85,7 @@ class BlockPool {
 
   // [size + 1]; the last entry is the head of the ring: its `after` is the next to be taken.
   std::vector<Block> blocks_;
+  uint64_t hash_mask_;
   int32_t idle_ = 0;
   uint64_t next_link_ = kNoLink + 1;
   absl::flat_hash_map<uint64_t, int32_t> by_hash_;

@@ -72,12 +72,12 @@ absl::Status ValidatePrompt(const Request& request, const RequestLimits& limits)
   if (size >= limits.max_context) {
     return FieldError(
         "token_ids", absl::StrCat(size, " tokens"),
-        absl::StrCat("at most ", std::max(0, limits.max_context - 1), ", for the context holds ",
+        absl::StrCat("at most ", std::max(1, limits.max_context) - 1, ", for the context holds ",
                      limits.max_context, " with at least one generated"));
   }
   if (size + 1 > limits.kv_tokens) {
     return FieldError("token_ids", absl::StrCat(size, " tokens"),
-                      absl::StrCat("at most ", std::max<int64_t>(0, limits.kv_tokens - 1),
+                      absl::StrCat("at most ", std::max<int64_t>(1, limits.kv_tokens) - 1,
                                    ", for the KV memory holds ", limits.kv_tokens,
                                    " with at least one generated"));
   }

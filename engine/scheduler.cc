@@ -168,11 +168,16 @@ class Decision {
       if (sequence->cancelled || computing_prompt_.contains(sequence->request.get())) {
         continue;
       }
-      if (PrefillRows() == 0 || !Admit(sequence)) {
+      if (PrefillRows() == 0 || AfterPreempted(sequence) || !Admit(sequence)) {
         head_ = waiting_.size();
         return;
       }
     }
+  }
+
+  // What was just taken from a sequence is not given to one that it outranks.
+  bool AfterPreempted(const SequencePtr& sequence) const {
+    return end_ < running_.size() && Outranks(running_[end_], sequence);
   }
 
   bool Admit(const SequencePtr& sequence) {

@@ -57,7 +57,8 @@ struct Schedule {
 // priority, and never from one that outranks it: the first in rank always advances, so there is no
 // livelock. One that finds no victim runs fewer rows, or none, and keeps its blocks. A waiting
 // sequence may push out running ones of strictly lower priority, for their blocks or their place,
-// but only when that lets it in.
+// but only when that lets it in. Nothing that a preempted sequence outranks is admitted in the same
+// step.
 //
 // Admission. In waiting order, never past one that does not fit, so none starves. Against
 // thrashing, a sequence is let in only when the pool has room for all the tokens it has now and one

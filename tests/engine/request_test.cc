@@ -34,8 +34,8 @@ std::string Refusal(const std::string& path, const std::function<void(Request&)>
   spoil(request);
   const absl::Status status = ValidateRequest(request, limits);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << path << ": " << status;
-  EXPECT_THAT(status.message(), StartsWith(path + ": found "));
-  EXPECT_THAT(status.message(), HasSubstr(", expected "));
+  EXPECT_THAT(std::string(status.message()), StartsWith(path + ": found "));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(", expected "));
   EXPECT_EQ(status.GetPayload(kFieldPayload), absl::Cord(path));
   EXPECT_LT(status.message().size(), 300u);
   return std::string(status.message());
@@ -168,7 +168,7 @@ TEST(ValidateRequest, NeedsATokenizerForStopStrings) {
   request.stopping.stop = {"x"};
   const absl::Status status = ValidateRequest(request, limits);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(status.message(), StartsWith("stopping.stop: "));
+  EXPECT_THAT(std::string(status.message()), StartsWith("stopping.stop: "));
 }
 
 TEST(ValidateRequest, BoundsNamesAndSalts) {
