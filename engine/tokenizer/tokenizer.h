@@ -25,8 +25,9 @@ class Tokenizer {
   ~Tokenizer();
 
   // Token ids of UTF-8 `text`. Special tokens as the post-processor adds them; where
-  // tokenizer_config.json says add_bos_token and the result does not begin with BOS, it is put in
-  // front (transformers 4 did so). INVALID_ARGUMENT when the text is not UTF-8.
+  // tokenizer_config.json says add_bos_token and the post-processor puts no BOS in front, it is put
+  // there (transformers 4 did so). INVALID_ARGUMENT when the text is not UTF-8, or when it drives a
+  // regex or normaliser of the file past its limits.
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special_tokens) const;
 
   // Ids that the vocabulary lacks decode to nothing.
@@ -44,20 +45,29 @@ class Tokenizer {
 
 // Decodes a sequence as it grows. The pieces it returns, joined, are decode(prompt + output) minus
 // decode(prompt), special tokens skipped; each piece is whole UTF-8 and is never taken back.
+//
+// Where decode(prompt + output) does not begin with decode(prompt), because the output completed a
+// character that the prompt left open, the text begins behind what the two have in common.
 class Detokenizer {
  public:
   // The tokenizer must outlive it.
   Detokenizer(const Tokenizer& tokenizer, std::span<const int32_t> prompt);
+  Detokenizer(Detokenizer&&) noexcept;
+  Detokenizer& operator=(Detokenizer&&) noexcept;
+  ~Detokenizer();
 
-  // The text that became certain with `token`.
+  // The text that became certain with `token`, in time that does not depend on the tokens before.
   std::string Append(int32_t token);
   // The rest, once no token will follow (an incomplete character shows as U+FFFD).
   std::string Flush();
 
  private:
+  struct State;
+  // Takes off `text` what the prompt's own decoding ended with.
+  std::string WithoutPrompt(std::string text);
+
   const Tokenizer* tokenizer_;
-  std::vector<int32_t> ids_;
-  // Private state is the implementation's.
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace ballast
