@@ -104,12 +104,13 @@ void AddOption(CLI::App& app, const Knob& knob, Given& given) {
         "--" + knob.name, [&given, name = knob.name] { given[name] = {"true"}; }, KnobHelp(knob));
     return;
   }
-  CLI::Option* option = app.add_option((knob.positional ? "" : "--") + knob.name,
-                                       [&given, name = knob.name](const CLI::results_t& values) {
-                                         given[name] = values;
-                                         return true;
-                                       },
-                                       KnobHelp(knob));
+  CLI::Option* option = app.add_option(
+      knob.positional ? knob.value : "--" + knob.name,
+      [&given, name = knob.name](const CLI::results_t& values) {
+        given[name] = values;
+        return true;
+      },
+      KnobHelp(knob));
   // CLI11 would split a value such as [a,b] into two where more arguments are allowed.
   option->type_name(knob.positional ? "" : knob.value)->allow_extra_args(false);
   option->multi_option_policy(knob.repeats ? CLI::MultiOptionPolicy::TakeAll
@@ -218,7 +219,7 @@ Knob CountKnob(std::string name, int64_t low, int64_t high, int64_t* target, std
 
 Knob BytesKnob(std::string name, int64_t* target, std::string help) {
   Knob knob{.name = std::move(name), .value = "SIZE", .help = std::move(help)};
-  if (*target != 0) knob.preset = absl::StrReplaceAll(FormatBytes(*target), {{" ", ""}});
+  knob.preset = *target == 0 ? "0" : absl::StrReplaceAll(FormatBytes(*target), {{" ", ""}});
   knob.set = [target](std::string_view text) -> absl::Status {
     ASSIGN_OR_RETURN(*target, ParseBytes(text));
     return absl::OkStatus();

@@ -1,0 +1,36 @@
+#include "server/signals.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <vector>
+
+namespace ballast {
+namespace {
+
+TEST(Signals, EachIsCountedAndNobodyDies) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<int> counts;
+  {
+    const StopSignals signals([&](int count) {
+      const std::lock_guard lock(mutex);
+      counts.push_back(count);
+      changed.notify_all();
+    });
+    kill(getpid(), SIGUSR1);  // wakes the thread, and ends nothing
+    for (const size_t wanted : {size_t{1}, size_t{2}}) {
+      kill(getpid(), wanted == 1 ? SIGTERM : SIGINT);
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return counts.size() == wanted; });
+    }
+    kill(getpid(), SIGPIPE);
+  }
+  EXPECT_EQ(counts, (std::vector<int>{1, 2}));
+}
+
+}  // namespace
+}  // namespace ballast
