@@ -164,7 +164,7 @@ bool GenerateCall::Pump(Clock::time_point now) {
     if (finished_) {
       // The status waits behind data that the client does not take. Under the lock, for gRPC may
       // free the context as soon as GrpcDone has returned.
-      if (!dropped_ && now - finished_at_ > parts_->slow_reader_limit) {
+      if (!dropped_ && now - finished_at_ > parts_->linger_limit) {
         dropped_ = true;
         context_->TryCancel();
       }

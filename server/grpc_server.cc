@@ -75,11 +75,13 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
     ASSIGN_OR_RETURN(keys, ApiKeys::Read(options.api_key_file));
   }
   auto parts = std::make_unique<Parts>(
-      std::clamp(options.slow_reader_limit / 4, std::chrono::milliseconds(1), kTickPeriod));
+      std::clamp(std::min(options.slow_reader_limit, options.linger_limit) / 4,
+                 std::chrono::milliseconds(1), kTickPeriod));
   parts->service.keys = std::move(keys);
   parts->service.events = std::move(events);
   parts->service.version = options.version;
   parts->service.slow_reader_limit = options.slow_reader_limit;
+  parts->service.linger_limit = options.linger_limit;
   parts->service.pump = &parts->pump;
   parts->service.text = &parts->text;
 

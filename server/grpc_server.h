@@ -31,6 +31,8 @@ struct GrpcOptions {
   std::string api_key_file;
   // A stream whose client has not taken a chunk for so long is aborted.
   std::chrono::milliseconds slow_reader_limit = std::chrono::seconds(30);
+  // An ended call whose client has not taken what is left, its status included, for so long is cut.
+  std::chrono::milliseconds linger_limit = std::chrono::seconds(30);
 };
 
 // Hooks for metrics and logs; all optional, called from any thread.

@@ -20,6 +20,7 @@ struct ServiceParts {
   GrpcEvents events;
   std::string version;
   std::chrono::milliseconds slow_reader_limit;
+  std::chrono::milliseconds linger_limit;
   CallPump* pump = nullptr;
   TextWorker* text = nullptr;
   std::atomic<Engine*> engine = nullptr;  // null while the model loads
