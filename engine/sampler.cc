@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "engine/softmax.h"
 #include "engine/status.h"
@@ -141,40 +142,68 @@ Candidate LastToReach(double mass, std::span<const float> weights,
   return candidates[high - 1];
 }
 
+// The last of the candidates, best first, that top_p keeps. Those with a weight of `least` or more
+// are candidates. Logits are sorted into buckets first, so that only one bucket must be ordered.
+Candidate CutTopP(std::span<const float> logits, std::span<const float> weights, float least,
+                  double top_p, std::vector<Candidate>& candidates) {
+  constexpr size_t kBuckets = 1024;
+  float high = -kInfinity;
+  float low = kInfinity;
+  for (size_t token = 0; token < logits.size(); ++token) {
+    if (weights[token] >= least) {
+      high = std::max(high, logits[token]);
+      low = std::min(low, logits[token]);
+    }
+  }
+  const float width = std::max((high - low) / (kBuckets - 1), std::numeric_limits<float>::min());
+  // Never rises with the logit, rounding included.
+  const auto bucket_of = [high, width](float logit) {
+    return std::min(static_cast<size_t>((high - logit) / width), kBuckets - 1);
+  };
+  std::array<double, kBuckets> masses{};
+  for (size_t token = 0; token < logits.size(); ++token) {
+    if (weights[token] >= least) {
+      masses[bucket_of(logits[token])] += static_cast<double>(weights[token]);
+    }
+  }
+  double mass = top_p * std::accumulate(masses.begin(), masses.end(), 0.0);
+  size_t last = 0;
+  for (; last + 1 < kBuckets && masses[last] < mass; ++last) {
+    mass -= masses[last];
+  }
+  // Rounding may walk past the end.
+  while (masses[last] == 0) {
+    --last;
+  }
+  candidates.clear();
+  for (size_t token = 0; token < logits.size(); ++token) {
+    if (weights[token] >= least && bucket_of(logits[token]) == last) {
+      candidates.emplace_back(logits[token], static_cast<int32_t>(token));
+    }
+  }
+  return LastToReach(mass, weights, candidates);
+}
+
 // The worst token that min_p, top_k and top_p all keep: each keeps the head of one and the same
 // ranking.
 Candidate FindCut(std::span<const float> logits, std::span<const float> weights,
                   const SampleRow& row, std::vector<Candidate>& candidates) {
-  const auto passes_min_p = [&](size_t token) {
-    return weights[token] >= row.min_p && weights[token] > 0;
-  };
-  const size_t vocab = logits.size();
-  if (row.top_k > 0) {
-    GatherBest(logits, std::min<size_t>(row.top_k, vocab), passes_min_p, candidates);
-    if (row.top_p >= 1.0f) {
-      return candidates.back();
-    }
-    double mass = 0;
-    for (const Candidate& candidate : candidates) {
-      mass += static_cast<double>(weights[candidate.second]);
-    }
-    return LastToReach(mass * static_cast<double>(row.top_p), weights, candidates);
+  const float least = std::max(row.min_p, std::numeric_limits<float>::denorm_min());
+  const double top_p = static_cast<double>(row.top_p);
+  if (row.top_k <= 0) {
+    return CutTopP(logits, weights, least, top_p, candidates);
+  }
+  GatherBest(
+      logits, std::min<size_t>(row.top_k, logits.size()),
+      [weights, least](size_t token) { return weights[token] >= least; }, candidates);
+  if (row.top_p >= 1.0f) {
+    return candidates.back();
   }
   double mass = 0;
-  for (size_t token = 0; token < vocab; ++token) {
-    mass += passes_min_p(token) ? static_cast<double>(weights[token]) : 0.0;
+  for (const Candidate& candidate : candidates) {
+    mass += static_cast<double>(weights[candidate.second]);
   }
-  // Tokens lighter than this weigh less than 1 - top_p together, so the set is reached before
-  // them; half of it leaves room for rounding.
-  const double light =
-      0.5 * (1.0 - static_cast<double>(row.top_p)) * mass / static_cast<double>(vocab);
-  candidates.clear();
-  for (size_t token = 0; token < vocab; ++token) {
-    if (passes_min_p(token) && static_cast<double>(weights[token]) >= light) {
-      candidates.emplace_back(logits[token], static_cast<int32_t>(token));
-    }
-  }
-  return LastToReach(mass * static_cast<double>(row.top_p), weights, candidates);
+  return LastToReach(mass * top_p, weights, candidates);
 }
 
 int32_t DrawToken(std::span<const float> logits, const SampleRow& row, SampleScratch& scratch) {

@@ -7,7 +7,8 @@
 
 namespace ballast {
 
-// exp(x) for x <= 0 within 2 units in the last place; 0 below -87, where floats turn subnormal.
+// exp(x) for x <= 0 within 2 units in the last place down to -87; 0 from -88 on, where floats are
+// subnormal.
 float ExpNonPositive(float x);
 
 // The largest; -inf when all are or there are none.
