@@ -193,8 +193,8 @@ struct Device {
 
   // --- attention --------------------------------------------------------------------------------
   size_t (*kv_bytes)(const KvCache& cache);
-  // Row i goes to slot slots[i] = block * kKvBlockTokens + offset; the first slot of a block clears
-  // the block, so stale contents never reach a sum. k, v are f32; `v` is ignored with v_in_k.
+  // Row i goes to slot slots[i] = block * kKvBlockTokens + offset. What lies in slots past a row's
+  // own position never reaches its sums. k, v are f32; `v` is ignored with v_in_k.
   // Rows of one sequence come in position order.
   void (*write_kv)(Stream stream, const KvCache& cache, HeadsView k, HeadsView v,
                    const int32_t* slots);
