@@ -94,7 +94,7 @@ AddedTokenSplitter::AddedTokenSplitter(std::vector<AddedToken> tokens)
     any_single_word |= token.single_word;
   }
   if (any_single_word) {
-    absl::StatusOr<Regex> word = Regex::Compile("\\w");
+    absl::StatusOr<Regex> word = Regex::Compile("[\\w]");
     CHECK(word.ok());
     word_character_ = *std::move(word);
   }

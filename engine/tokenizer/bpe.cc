@@ -29,18 +29,22 @@ bool Bpe::CanJoin(char32_t left, char32_t right) const {
   return joints_.contains(static_cast<uint64_t>(left) << 32 | right);
 }
 
+bool Bpe::HasByteTokens(std::string_view character) const {
+  if (!byte_fallback_) return false;
+  for (char byte : character) {
+    if (byte_tokens_[static_cast<unsigned char>(byte)] < 0) return false;
+  }
+  return true;
+}
+
 // A character that the vocabulary lacks: its bytes' tokens where all of them exist, else the
 // unknown token, which waits, since a run of them may fuse. Hugging Face appends bytes before a
 // waiting unknown token that stood left of them, and so must this.
 absl::Status Bpe::AppendUnknown(std::string_view character, bool* unknown_pending,
                                 std::vector<int32_t>* ids) const {
-  if (byte_fallback_) {
-    bool complete = true;
-    for (char byte : character) complete &= byte_tokens_[static_cast<unsigned char>(byte)] >= 0;
-    if (complete) {
-      for (char byte : character) ids->push_back(byte_tokens_[static_cast<unsigned char>(byte)]);
-      return absl::OkStatus();
-    }
+  if (HasByteTokens(character)) {
+    for (char byte : character) ids->push_back(byte_tokens_[static_cast<unsigned char>(byte)]);
+    return absl::OkStatus();
   }
   if (unknown_token_.empty()) return absl::OkStatus();
   if (!unknown_id_) {
@@ -70,6 +74,7 @@ void Bpe::EncodeSegment(std::string_view segment, std::vector<int32_t>* ids,
 
 absl::Status Bpe::EncodeCharacters(std::string_view piece, std::vector<int32_t>* ids,
                                    Scratch* scratch) const {
+  const size_t ids_before = ids->size();
   bool unknown_pending = false;
   size_t begin = 0;  // of the segment
   char32_t previous = 0;
@@ -77,6 +82,11 @@ absl::Status Bpe::EncodeCharacters(std::string_view piece, std::vector<int32_t>*
     length = Utf8Length(piece[at]);
     const char32_t character = Utf8At(piece, at);
     const bool known = SymbolOf(character) >= 0;
+    if (!known && unknown_token_.empty() && !HasByteTokens(piece.substr(at, length))) {
+      // Such a character vanishes, and what stood beside it may merge.
+      ids->resize(ids_before);
+      return EncodeWhole(piece, ids, scratch);
+    }
     if (begin < at && (!known || !CanJoin(previous, character))) {
       EncodeSegment(piece.substr(begin, at - begin), ids, scratch);
       begin = at;

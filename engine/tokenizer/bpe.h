@@ -106,6 +106,7 @@ class Bpe {
 
   int32_t SymbolOf(char32_t character) const;
   bool CanJoin(char32_t left, char32_t right) const;
+  bool HasByteTokens(std::string_view character) const;
   absl::Status AppendUnknown(std::string_view character, bool* unknown_pending,
                              std::vector<int32_t>* ids) const;
   void EncodeSegment(std::string_view segment, std::vector<int32_t>* ids, Scratch* scratch) const;

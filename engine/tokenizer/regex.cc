@@ -27,6 +27,12 @@ std::string Pcre2Message(int error) {
   return reinterpret_cast<const char*>(buffer);
 }
 
+absl::Status CheckSize(std::string_view pattern) {
+  if (pattern.size() <= kMaxPatternBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      Concat("a pattern of ", pattern.size(), " bytes, expected at most ", kMaxPatternBytes));
+}
+
 struct FreeCompileContext {
   void operator()(pcre2_compile_context* context) const { pcre2_compile_context_free(context); }
 };
@@ -40,10 +46,6 @@ struct Regex::Code {
   Code& operator=(const Code&) = delete;
 
   static absl::StatusOr<std::unique_ptr<Code>> Compile(std::string_view pattern, uint32_t options) {
-    if (pattern.size() > kMaxPatternBytes) {
-      return absl::InvalidArgumentError(
-          Concat("a pattern of ", pattern.size(), " bytes, expected at most ", kMaxPatternBytes));
-    }
     std::unique_ptr<pcre2_compile_context, FreeCompileContext> context(
         pcre2_compile_context_create(nullptr));
     CHECK(context != nullptr);
@@ -51,8 +53,7 @@ struct Regex::Code {
     int error;
     PCRE2_SIZE offset;
     pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                     options | PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                                     context.get());
+                                     options | PCRE2_UTF, &error, &offset, context.get());
     if (code == nullptr) {
       return absl::InvalidArgumentError(Concat("not a regular expression: ", Pcre2Message(error)));
     }
@@ -70,13 +71,16 @@ Regex& Regex::operator=(Regex&&) noexcept = default;
 Regex::~Regex() = default;
 
 absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
+  RETURN_IF_ERROR(CheckSize(pattern));
   ASSIGN_OR_RETURN(std::string translated, ToPcre2Syntax(pattern));
   // In Ruby's syntax ^ and $ always see lines.
-  ASSIGN_OR_RETURN(auto code, Code::Compile(translated, PCRE2_UCP | PCRE2_MULTILINE));
+  ASSIGN_OR_RETURN(
+      auto code, Code::Compile(translated, PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C));
   return Regex(std::move(code));
 }
 
 absl::StatusOr<Regex> Regex::Literal(std::string_view text) {
+  RETURN_IF_ERROR(CheckSize(text));
   ASSIGN_OR_RETURN(auto code, Code::Compile(text, PCRE2_LITERAL));
   return Regex(std::move(code));
 }

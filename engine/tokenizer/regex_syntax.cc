@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 
 #include "engine/concat.h"
+#include "engine/tokenizer/unicode_additions.h"
 
 namespace ballast {
 namespace {
@@ -18,12 +19,20 @@ constexpr std::string_view kSpace =
 constexpr std::string_view kNotSpace =
     R"(\x00-\x08\x0E-\x1F\x21-\x84\x86-\x9F\xA1-\x{167F}\x{1681}-\x{1FFF}\x{200B}-\x{2027})"
     R"(\x{202A}-\x{202E}\x{2030}-\x{205E}\x{2060}-\x{2FFF}\x{3001}-\x{10FFFF})";
-constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside of classes, and there alone, Onig takes Latin-1's superscripts and fractions for words.
+constexpr std::string_view kLatin1WordExtras = R"(\xB2\xB3\xB9\xBC-\xBE)";
 constexpr std::string_view kHex = "0-9A-Fa-f";
 
 constexpr std::string_view kOptions = "imx-";
 
 constexpr int kMaxClassDepth = 8;
+
+std::string DigitMembers() { return Concat("\\p{Nd}", AddedMembers("Nd")); }
+
+std::string WordMembers() {
+  return Concat("\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}", AddedMembers("L"), AddedMembers("M"),
+                AddedMembers("Nd"));
+}
 
 bool Pcre2Compiles(const std::string& pattern) {
   int error;
@@ -41,7 +50,8 @@ class Translator {
   absl::StatusOr<std::string> Run() {
     while (at_ < in_.size()) {
       if (in_[at_] == '\\') {
-        out_ += Escape();
+        ASSIGN_OR_RETURN(std::string escape, Escape());
+        out_ += escape;
       } else if (in_[at_] == '[') {
         ASSIGN_OR_RETURN(std::string one_character, Class(0));
         out_ += one_character;
@@ -78,25 +88,32 @@ class Translator {
     }
   }
 
+  struct Property {
+    std::string members;  // of a class
+    bool negated = false;
+  };
+
   // \p{..} and \P{..}, already past the letter. Onig's script names mean the script alone.
-  std::string Property(char letter) {
+  absl::StatusOr<Property> ReadProperty(char letter) {
     const size_t close = in_.find('}', at_);
     if (at_ >= in_.size() || in_[at_] != '{' || close == in_.npos) {
-      return Concat("\\", std::string(1, letter));
+      return absl::InvalidArgumentError("a property (\\p) without its braces");
     }
     std::string_view name = in_.substr(at_ + 1, close - at_ - 1);
     at_ = close + 1;
-    bool negated = letter == 'P';
+    Property property;
+    property.negated = letter == 'P';
     if (name.starts_with("^")) {
-      negated = !negated;
+      property.negated = !property.negated;
       name.remove_prefix(1);
     }
     constexpr size_t kLongestName = 64;
     const bool category = name.size() <= 2;
-    const std::string script = Concat("{sc:", name, "}");
-    const bool is_script =
-        !category && name.size() < kLongestName && Pcre2Compiles(Concat("\\p", script));
-    return Concat(negated ? "\\P" : "\\p", is_script ? script : Concat("{", name, "}"));
+    const std::string script = Concat("\\p{sc:", name, "}");
+    const bool is_script = !category && name.size() < kLongestName && Pcre2Compiles(script);
+    property.members = is_script ? script : Concat("\\p{", name, "}");
+    property.members += AddedMembers(name);
+    return property;
   }
 
   // \uHHHH, already past the letter.
@@ -107,10 +124,11 @@ class Translator {
   }
 
   // An escape outside of classes, at its backslash.
-  std::string Escape() {
+  absl::StatusOr<std::string> Escape() {
     ++at_;
     if (at_ >= in_.size()) return "\\";
-    const std::string word = Concat("[", kWord, "]");
+    const std::string word_members = Concat(WordMembers(), kLatin1WordExtras);
+    const std::string word = Concat("[", word_members, "]");
     const char letter = in_[at_++];
     switch (letter) {
       case 's':
@@ -120,11 +138,11 @@ class Translator {
       case 'w':
         return word;
       case 'W':
-        return Concat("[^", kWord, "]");
+        return Concat("[^", word_members, "]");
       case 'd':
-        return "\\p{Nd}";
+        return Concat("[", DigitMembers(), "]");
       case 'D':
-        return "\\P{Nd}";
+        return Concat("[^", DigitMembers(), "]");
       case 'h':
         return Concat("[", kHex, "]");
       case 'H':
@@ -138,15 +156,17 @@ class Translator {
       case 'u':
         return CodePoint();
       case 'p':
-      case 'P':
-        return Property(letter);
+      case 'P': {
+        ASSIGN_OR_RETURN(Property property, ReadProperty(letter));
+        return Concat(property.negated ? "[^" : "[", property.members, "]");
+      }
       default:
         return std::string({'\\', letter});
     }
   }
 
-  // An escape inside a class.
-  void ClassEscape(Operand* operand) {
+  // An escape inside a class, at its backslash.
+  absl::Status ClassEscape(Operand* operand) {
     const char letter = at_ + 1 < in_.size() ? in_[at_ + 1] : '\0';
     std::string* members = &operand->members;
     switch (letter) {
@@ -157,23 +177,45 @@ class Translator {
         *members += kNotSpace;
         break;
       case 'w':
-        *members += kWord;
+        *members += WordMembers();
+        break;
+      case 'd':
+        *members += DigitMembers();
         break;
       case 'h':
         *members += kHex;
         break;
       case 'W':
+        operand->elsewise.push_back(Concat("[^", WordMembers(), "]"));
+        break;
+      case 'D':
+        operand->elsewise.push_back(Concat("[^", DigitMembers(), "]"));
+        break;
       case 'H':
-        operand->elsewise.push_back(Escape());
-        return;
+        operand->elsewise.push_back(Concat("[^", kHex, "]"));
+        break;
       case 'b':
         *members += "\\x08";
         break;
-      default:
-        *members += Escape();
-        return;
+      case 'p':
+      case 'P': {
+        at_ += 2;
+        ASSIGN_OR_RETURN(Property property, ReadProperty(letter));
+        if (property.negated) {
+          operand->elsewise.push_back(Concat("[^", property.members, "]"));
+        } else {
+          *members += property.members;
+        }
+        return absl::OkStatus();
+      }
+      default: {
+        ASSIGN_OR_RETURN(std::string escape, Escape());
+        *members += escape;
+        return absl::OkStatus();
+      }
     }
     at_ += 2;
+    return absl::OkStatus();
   }
 
   // A class, at its opening bracket; the result matches one character.
@@ -195,7 +237,7 @@ class Translator {
       } else if (Take("&&")) {
         operands.emplace_back();
       } else if (in_[at_] == '\\') {
-        ClassEscape(&operands.back());
+        RETURN_IF_ERROR(ClassEscape(&operands.back()));
       } else {
         operands.back().members += in_[at_++];
       }
