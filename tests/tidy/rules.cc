@@ -88,7 +88,7 @@ const std::vector<LibraryRoom>& LibraryRoomTable() {
         "bench/"}},
       {{"pcre2"}, {"engine/tokenizer/"}},
       {{"utf8proc"}, {"engine/tokenizer/", "server/"}},
-      {{"immintrin.h", "x86intrin.h"}, {"kernels/cpu/"}},
+      {{"immintrin.h", "x86intrin.h"}, {"kernels/cpu/", "bench/machine_limits"}},
       {{"cuda", "cublas", "mma.h", "cooperative_groups"}, {"kernels/cuda/"}},
       {{"nccl"}, {"engine/comm/nccl"}},
       {{"gloo/"}, {"engine/comm/gloo"}},
@@ -308,10 +308,14 @@ std::vector<Finding> Orphans(const std::vector<SourceFile>& sources,
 }
 
 std::vector<Finding> MirroredTests(const std::vector<SourceFile>& sources) {
-  // Tests of more than one source, by folder or by name.
-  static const std::vector<std::string_view> of_the_whole = {
-      "tests/integration/", "tests/tidy/", "tests/fuzz/", "tests/engine/golden_test.cc",
-      "tests/engine/invariance_test.cc"};
+  // Tests of more than one source, by folder or by name. tests/server/grpc_*: the service, by
+  // topic.
+  static const std::vector<std::string_view> of_the_whole = {"tests/integration/",
+                                                             "tests/tidy/",
+                                                             "tests/fuzz/",
+                                                             "tests/engine/golden_test.cc",
+                                                             "tests/engine/invariance_test.cc",
+                                                             "tests/server/grpc_"};
   std::set<std::string, std::less<>> tested;  // "engine/moe/router"
   for (const SourceFile& source : sources) {
     const std::string_view folder = FolderOf(source.path);
