@@ -3,10 +3,10 @@
 //
 //   engine_bench [--threads N] [--kernels SET] [--compute exact|bf16] MODEL...
 //
-// pp512: one prompt of 512 tokens in one step. tg: greedy decoding of 1, 8 and 32 sequences at once,
-// prompts of 32 tokens, the median step of those in which all of them decode. Work is counted from
-// what ran: FLOPs of a prefill from active parameters, bytes of a decode step from the experts that
-// were live in it. Limits are measured in the same process, before and after.
+// pp512: one prompt of 512 tokens in one step. tg: greedy decoding of 1, 8 and 32 sequences at
+// once, prompts of 32 tokens, the median step of those in which all of them decode. Work is counted
+// from what ran: FLOPs of a prefill from active parameters, bytes of a decode step from the experts
+// that were live in it. Limits are measured in the same process, before and after.
 #include <algorithm>
 #include <condition_variable>
 #include <cstdio>
@@ -17,10 +17,10 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
-#include "bench/limits.h"
+#include "bench/machine_limits.h"
 #include "engine/engine.h"
 
-namespace ballast {
+namespace ballast::bench {
 namespace {
 
 constexpr int kPrefillTokens = 512;
@@ -125,7 +125,7 @@ Parameters Split(const ModelInfo& info) {
   return p;
 }
 
-void Prefill(Bench& bench, const Limits& limits) {
+void Prefill(Bench& bench, const MachineLimits& limits) {
   std::vector<double> seconds;
   for (int i = 0; i < kRepeats; ++i) {
     bench.Run(1, kPrefillTokens, 1);
@@ -136,18 +136,18 @@ void Prefill(Bench& bench, const Limits& limits) {
   const ModelInfo& info = bench.engine->info();
   const Parameters p = Split(info);
   const double head = 1.0 * info.config.vocab_size * info.config.hidden;  // for one row only
-  const double per_token = p.dense - head +
-                           p.expert * info.config.experts_per_token *
-                               static_cast<double>(MoeLayers(info.config).size());
+  const double per_token =
+      p.dense - head +
+      p.expert * info.config.experts_per_token * static_cast<double>(MoeLayers(info.config).size());
   const double time = Median(seconds);
-  const double flops = 2 * per_token * kPrefillTokens / time;
+  const double gflops = 2e-9 * per_token * kPrefillTokens / time;
   const bool bf16 = bench.options.compute == "bf16";
-  const double peak = bf16 ? limits.bf16_flops : limits.f32_flops;
+  const double peak = bf16 ? limits.bf16_gflops : limits.f32_gflops;
   std::printf("  pp%d   %8.1f tok/s   %6.1f GFLOP/s, %3.0f%% of %s peak\n", kPrefillTokens,
-              kPrefillTokens / time, flops * 1e-9, 100 * flops / peak, bf16 ? "bf16" : "f32");
+              kPrefillTokens / time, gflops, 100 * gflops / peak, bf16 ? "bf16" : "f32");
 }
 
-void Decode(Bench& bench, const Limits& limits, int sequences) {
+void Decode(Bench& bench, const MachineLimits& limits, int sequences) {
   bench.Run(sequences, kDecodePrompt, kDecodeTokens);
   std::vector<double> seconds;
   std::vector<double> live;
@@ -157,14 +157,14 @@ void Decode(Bench& bench, const Limits& limits, int sequences) {
     live.push_back(static_cast<double>(step.live_experts));
   }
   const Parameters p = Split(bench.engine->info());
-  const double bytes = 2 * (p.dense + p.expert * Median(live));
+  const double gigabytes = 2e-9 * (p.dense + p.expert * Median(live));
   const double time = Median(seconds);
   std::printf("  tg b%-3d %8.1f tok/s   %6.1f GB/s of weights, %3.0f%% of read bandwidth\n",
-              sequences, sequences / time, bytes / time * 1e-9,
-              100 * bytes / time / limits.read_bytes);
+              sequences, sequences / time, gigabytes / time,
+              100 * gigabytes / time / limits.read_gbps);
 }
 
-bool RunModel(const EngineOptions& options, const Limits& limits) {
+bool RunModel(const EngineOptions& options, const MachineLimits& limits) {
   Bench bench;
   bench.options = options;
   if (!bench.Load()) return false;
@@ -179,32 +179,39 @@ bool RunModel(const EngineOptions& options, const Limits& limits) {
 }
 
 }  // namespace
-}  // namespace ballast
 
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   CLI::App app("Prefill and decode of whole models, with shares of this machine's limits.");
   std::vector<std::string> models;
   std::vector<std::string> computes = {"exact", "bf16"};
-  ballast::EngineOptions options;
+  EngineOptions options;
   app.add_option("MODEL", models, "checkpoint folders")->required();
   app.add_option("--threads", options.threads, "0: one per core");
   app.add_option("--kernels", options.kernels, "auto, reference, avx2, avx512");
   app.add_option("--compute", computes, "exact, bf16");
   CLI11_PARSE(app, argc, argv);
 
-  const int threads = options.threads > 0 ? options.threads
-                                          : static_cast<int>(std::thread::hardware_concurrency());
-  ballast::Limits limits = ballast::MeasureLimits(threads);
-  ballast::PrintLimits(limits);
+  if (options.threads == 0) options.threads = static_cast<int>(std::thread::hardware_concurrency());
+  const auto measure = [&](const char* when) {
+    ThreadPool pool(options.threads);
+    const MachineLimits limits = MeasureMachine(pool);
+    std::printf("machine %s, %d threads: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, read %.1f GB/s\n",
+                when, options.threads, limits.f32_gflops, limits.bf16_gflops, limits.read_gbps);
+    return limits;
+  };
+  const MachineLimits limits = measure("before");
   for (const std::string& model : models) {
     for (const std::string& compute : computes) {
       options.model = model;
       options.compute = compute;
       options.max_context = 1024;
-      if (!ballast::RunModel(options, limits)) return 1;
+      if (!RunModel(options, limits)) return 1;
     }
   }
-  std::printf("again, to see how the machine drifts: ");
-  ballast::PrintLimits(ballast::MeasureLimits(threads));
+  measure("after");
   return 0;
 }
+
+}  // namespace ballast::bench
+
+int main(int argc, char** argv) { return ballast::bench::Main(argc, argv); }
