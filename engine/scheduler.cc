@@ -78,8 +78,7 @@ class Decision {
         pool_(pool),
         forecast_(pool),
         rows_left_(budget.step_tokens),
-        places_left_(std::min(budget.max_running, budget.step_tokens) -
-                     static_cast<int32_t>(queues.running.size())) {
+        places_left_(budget.max_running - static_cast<int32_t>(queues.running.size())) {
     for (const SequencePtr& sequence : queues.running) {
       if (!sequence->cancelled) {
         running_.push_back(sequence);

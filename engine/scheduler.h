@@ -50,8 +50,8 @@ struct Schedule {
 //
 // Rank. Sequences are served by priority, then running before waiting, then arrival. Every running
 // sequence that decodes (one token to go) has a row of the budget set aside, so that prefill never
-// holds up decoding; prefills share the rest in the order of rank. No more sequences run than a
-// step has rows, so every one of them can move at every step.
+// holds up decoding; prefills share the rest in the order of rank. A sequence is admitted
+// only into a step that has a row for it, so all that run can move at every step.
 //
 // Preemption. A running sequence in need of blocks takes them from the newest of the lowest
 // priority, and never from one that outranks it: the first in rank always advances, so there is no

@@ -90,14 +90,16 @@ TEST(BlockPool, KeepsContentsFindableAfterRelease) {
   EXPECT_EQ(pool.available(), 2);
 }
 
-TEST(BlockPool, NeverSharesBetweenSalts) {
-  BlockPool pool(4);
-  const std::vector<int32_t> tokens = Tokens(0, 2);
-  const std::vector<int32_t> table = TakeBlocks(pool, 2);
-  InsertAll(pool, table, tokens, "alice");
-  EXPECT_EQ(pool.Lookup(tokens, "alice", 10), table);
-  EXPECT_THAT(pool.Lookup(tokens, "bob", 10), IsEmpty());
-  EXPECT_THAT(pool.Lookup(tokens, "", 10), IsEmpty());
+TEST(BlockPool, NeverSharesBetweenSaltsEvenWhenTheyCollide) {
+  for (const uint64_t hash_mask : {~uint64_t{0}, uint64_t{0}}) {
+    BlockPool pool(4, hash_mask);
+    const std::vector<int32_t> tokens = Tokens(0, 1);
+    const std::vector<int32_t> table = TakeBlocks(pool, 1);
+    InsertAll(pool, table, tokens, "alice");
+    EXPECT_EQ(pool.Lookup(tokens, "alice", 10), table);
+    EXPECT_THAT(pool.Lookup(tokens, "bob", 10), IsEmpty());
+    EXPECT_THAT(pool.Lookup(tokens, "", 10), IsEmpty());
+  }
 }
 
 TEST(BlockPool, TellsEqualTokensBehindDifferentPrefixesApart) {

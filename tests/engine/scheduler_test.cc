@@ -226,7 +226,10 @@ TEST_F(SchedulerTest, HigherPriorityPushesOutLowerForItsPlace) {
   Add(16);
   EXPECT_THAT(Step().admit, IsEmpty());
   const SequencePtr urgent = Add(16, 1);
+  budget_.step_tokens = 4;
   const Schedule schedule = Step();
+  // The row that was set aside for the second goes to the urgent one too.
+  EXPECT_THAT(Rows(schedule), ElementsAre(Pair(1, 1), Pair(4, 3)));
   EXPECT_THAT(Ids(schedule.preempt), ElementsAre(second->id));
   ASSERT_EQ(schedule.admit.size(), 1u);
   EXPECT_EQ(schedule.admit[0].sequence, urgent);
@@ -270,33 +273,46 @@ TEST_F(SchedulerTest, AlwaysComputesTheLastTokenOfAFoundPrompt) {
   EXPECT_EQ(b->cached_prompt_tokens, 32);
 }
 
-TEST_F(SchedulerTest, BypassNeitherFindsNorLeavesAPrefixAndPromptLogprobsOnlyLeaveOne) {
+TEST_F(SchedulerTest, BypassNeitherFindsNorLeavesAPrefix) {
   Request request;
   request.prompt = std::vector<int32_t>(48, 7);
+  const auto plain = std::make_shared<Request>(request);
   request.bypass_prefix_cache = true;
   const auto bypass = std::make_shared<Request>(request);
-  request.bypass_prefix_cache = false;
-  request.response.prompt_logprobs = 0;
-  const auto scored = std::make_shared<Request>(request);
-  request.response.prompt_logprobs = -1;
-  const auto plain = std::make_shared<Request>(request);
   AddOutput(bypass, 0);
   Step();
-  AddOutput(scored, 0);
-  Step();
-  const SequencePtr finds = AddOutput(plain, 0);
-  Step();
-  EXPECT_EQ(finds->cached_prompt_tokens, 32);
-  for (const auto& again : {bypass, scored}) {
-    const SequencePtr misses = AddOutput(again, 0);
+  for (const auto& [again, expected] : {std::pair(plain, 0), {plain, 32}, {bypass, 0}}) {
+    const SequencePtr sequence = AddOutput(again, 0);
     Step();
-    EXPECT_EQ(misses->cached_prompt_tokens, 0);
+    EXPECT_EQ(sequence->cached_prompt_tokens, expected);
   }
-  Request salted = *plain;
-  salted.cache_salt = "s";
-  const SequencePtr other = AddOutput(std::make_shared<Request>(salted), 0);
-  Step();
-  EXPECT_EQ(other->cached_prompt_tokens, 0);
+}
+
+TEST_F(SchedulerTest, PromptLogprobsLeaveAPrefixButFindNone) {
+  Request request;
+  request.prompt = std::vector<int32_t>(48, 7);
+  const auto plain = std::make_shared<Request>(request);
+  request.response.prompt_logprobs = 0;
+  const auto scored = std::make_shared<Request>(request);
+  for (const auto& [again, expected] : {std::pair(scored, 0), {scored, 0}, {plain, 32}}) {
+    const SequencePtr sequence = AddOutput(again, 0);
+    Step();
+    EXPECT_EQ(sequence->cached_prompt_tokens, expected);
+  }
+}
+
+TEST_F(SchedulerTest, PrefixesAreFoundUnderTheSameSaltOnly) {
+  Request request;
+  request.prompt = std::vector<int32_t>(48, 7);
+  request.cache_salt = "a";
+  const auto a = std::make_shared<Request>(request);
+  request.cache_salt = "b";
+  const auto b = std::make_shared<Request>(request);
+  for (const auto& [again, expected] : {std::pair(a, 0), {b, 0}, {a, 32}, {b, 32}}) {
+    const SequencePtr sequence = AddOutput(again, 0);
+    Step();
+    EXPECT_EQ(sequence->cached_prompt_tokens, expected);
+  }
 }
 
 TEST_F(SchedulerTest, OutputsOfARequestWaitForTheOneThatComputesThePrompt) {

@@ -221,7 +221,8 @@ class Trace {
       ASSERT_EQ(pool_.references(block), count);
     }
     for (const SequencePtr& sequence : queues_.waiting) {
-      ASSERT_TRUE(sequence->blocks.empty() && sequence->computed == 0);
+      ASSERT_TRUE(sequence->blocks.empty() && sequence->computed == 0 &&
+                  sequence->hashed_blocks == 0 && sequence->last_link == BlockPool::kNoLink);
     }
   }
 
