@@ -111,19 +111,34 @@ struct Item {
 
 int64_t BlockStart(int64_t position) { return position / kKvBlockTokens * kKvBlockTokens; }
 
-// Rewrites a block's keys (lanes are tokens) as values (lanes are dimensions).
+// Rewrites a block's keys (lanes are tokens) as values (lanes are dimensions): two tokens by two
+// dimensions at a time, as a pair of one is next to a pair of the other.
+void Bf16KeysToValues(int64_t dims, const uint32_t* keys, uint32_t* values) {
+  for (int64_t d = 0; d < dims / 2; ++d) {
+    const uint32_t* const from = keys + d * kLanes;
+    uint32_t* const to = values + (2 * d) / kLanes * (kKvBlockTokens / 2) * kLanes + 2 * d % kLanes;
+    for (int64_t pair = 0; pair < kKvBlockTokens / 2; ++pair) {
+      const uint32_t even = from[2 * pair];
+      const uint32_t odd = from[2 * pair + 1];
+      to[pair * kLanes] = (even & 0xFFFF) | (odd << 16);
+      to[pair * kLanes + 1] = (even >> 16) | (odd & 0xFFFF0000);
+    }
+  }
+}
+
 void KeysToValues(const Call& call, const char* keys, char* values) {
-  const int64_t dims = call.cache.v_dim;
-  for (int64_t d = 0; d < dims; ++d) {
+  const DType type = call.cache.type;
+  int64_t done = 0;
+  if (type == DType::kBF16) {
+    Bf16KeysToValues(call.cache.v_dim, reinterpret_cast<const uint32_t*>(keys),
+                     reinterpret_cast<uint32_t*>(values));
+    done = call.cache.v_dim / 2 * 2;
+  }
+  for (int64_t d = done; d < call.cache.v_dim; ++d) {
     char* const panel = values + d / kLanes * call.layout.value_panel_bytes;
     for (int64_t token = 0; token < kKvBlockTokens; ++token) {
-      const int64_t from = PanelElement(call.cache.type, token, d);
-      const int64_t to = PanelElement(call.cache.type, d % kLanes, token);
-      if (call.cache.type == DType::kF32) {
-        reinterpret_cast<float*>(panel)[to] = reinterpret_cast<const float*>(keys)[from];
-      } else {
-        reinterpret_cast<uint16_t*>(panel)[to] = reinterpret_cast<const uint16_t*>(keys)[from];
-      }
+      std::memcpy(At(static_cast<void*>(panel), type, PanelElement(type, d % kLanes, token)),
+                  At(keys, type, PanelElement(type, token, d)), SizeOf(type));
     }
   }
 }

@@ -37,6 +37,9 @@ struct DotTile {
   float* out = nullptr;    // [rows, 16 panels]
   int64_t out_stride = 0;  // elements
   bool accumulate = false;
+  // A hint for prefetching: bytes from the end of a panel to the one that takes its place in the
+  // next call.
+  int64_t jump = 0;
 };
 
 using DotLoop = void (*)(const DotTile& tile);

@@ -152,7 +152,8 @@ void MatmulBlock(const InnerLoops& loops, const Operands& operands, const Matmul
            .panel_offsets = offsets,
            .panels = panels,
            .out = direct ? out + row * operands.out.stride + column : products,
-           .out_stride = direct ? operands.out.stride : panels * kLanes});
+           .out_stride = direct ? operands.out.stride : panels * kLanes,
+           .jump = (step - 1) * panel_bytes});
       if (direct) return;
       for (int64_t r = 0; r < rows; ++r) {
         StoreRow(loops, operands, products + r * panels * kLanes, n, row + r, column);
@@ -194,7 +195,8 @@ void GateUpBlock(const InnerLoops& loops, const Operands& operands, const GateUp
            .panel_offsets = offsets,
            .panels = 2 * panels,
            .out = products,
-           .out_stride = stride});
+           .out_stride = stride,
+           .jump = (step - 1) * panel_bytes});
       for (int64_t r = 0; r < rows; ++r) {
         const float* const product = products + r * stride;
         loops.swiglu(

@@ -25,16 +25,23 @@ void ForRows(Stream stream, int64_t rows, int64_t elements_per_row, const Body& 
 }
 
 // One head: the pair (a, b) turns by the angle whose cosine and sine are c and s.
-void RotateHalf(const float* x, const float* cos_sin, int64_t half, bool interleaved, DType type,
-                void* out) {
+template <bool kInterleaved, DType kType>
+void Turn(const float* x, const float* cos_sin, int64_t half, void* out) {
   for (int64_t i = 0; i < half; ++i) {
-    const float a = interleaved ? x[2 * i] : x[i];
-    const float b = interleaved ? x[2 * i + 1] : x[i + half];
+    const float a = kInterleaved ? x[2 * i] : x[i];
+    const float b = kInterleaved ? x[2 * i + 1] : x[i + half];
     const float c = cos_sin[i];
     const float s = cos_sin[half + i];
-    StoreFloat(out, type, i, a * c - b * s);
-    StoreFloat(out, type, i + half, b * c + a * s);
+    StoreFloat(out, kType, i, a * c - b * s);
+    StoreFloat(out, kType, i + half, b * c + a * s);
   }
+}
+
+using TurnLoop = void (*)(const float* x, const float* cos_sin, int64_t half, void* out);
+
+TurnLoop TurnLoopFor(bool interleaved, DType type) {
+  if (type == DType::kF32) return interleaved ? Turn<true, DType::kF32> : Turn<false, DType::kF32>;
+  return interleaved ? Turn<true, DType::kBF16> : Turn<false, DType::kBF16>;
 }
 
 }  // namespace
@@ -76,13 +83,13 @@ void Clamp(Stream stream, MatView x, float limit) {
 void Rope(Stream stream, HeadsView x, const float* cos_sin, int64_t rotary_dim, bool interleaved,
           HeadsView out) {
   const InnerLoops& loops = StreamOf(stream).loops;
+  const TurnLoop turn = TurnLoopFor(interleaved, out.type);
   ForRows(stream, x.rows, x.heads * x.dim, [&](int64_t row) {
-    const float* const turn = cos_sin + row * rotary_dim;
     for (int64_t head = 0; head < x.heads; ++head) {
       const float* from =
           static_cast<const float*>(x.data) + row * x.row_stride + head * x.head_stride;
       char* to = At(out.data, out.type, row * out.row_stride + head * out.head_stride);
-      RotateHalf(from, turn, rotary_dim / 2, interleaved, out.type, to);
+      turn(from, cos_sin + row * rotary_dim, rotary_dim / 2, to);
       const int64_t rest = x.dim - rotary_dim;
       if (out.type == DType::kBF16) {
         loops.round(from + rotary_dim, rest, reinterpret_cast<uint16_t*>(to) + rotary_dim);
