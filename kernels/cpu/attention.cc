@@ -111,17 +111,19 @@ struct Item {
 
 int64_t BlockStart(int64_t position) { return position / kKvBlockTokens * kKvBlockTokens; }
 
-// Rewrites a block's keys (lanes are tokens) as values (lanes are dimensions): two tokens by two
-// dimensions at a time, as a pair of one is next to a pair of the other.
-void Bf16KeysToValues(int64_t dims, const uint32_t* keys, uint32_t* values) {
-  for (int64_t d = 0; d < dims / 2; ++d) {
-    const uint32_t* const from = keys + d * kLanes;
-    uint32_t* const to = values + (2 * d) / kLanes * (kKvBlockTokens / 2) * kLanes + 2 * d % kLanes;
-    for (int64_t pair = 0; pair < kKvBlockTokens / 2; ++pair) {
-      const uint32_t even = from[2 * pair];
-      const uint32_t odd = from[2 * pair + 1];
-      to[pair * kLanes] = (even & 0xFFFF) | (odd << 16);
-      to[pair * kLanes + 1] = (even >> 16) | (odd & 0xFFFF0000);
+// Rewrites a block's keys (lanes are tokens) as values (lanes are dimensions). Two tokens by two
+// dimensions are 64 bits in both; only the middle 16-bit quarters trade places.
+void Bf16KeysToValues(int64_t dims, const char* keys, char* values) {
+  constexpr int64_t kPairs = kKvBlockTokens / 2;
+  for (int64_t d = 0; d + 1 < dims; d += 2) {
+    const char* const from = keys + d / 2 * kLanes * 4;
+    char* const to = values + (d / kLanes * kPairs * kLanes + d % kLanes) * 4;
+    for (int64_t pair = 0; pair < kPairs; ++pair) {
+      uint64_t quarters;
+      std::memcpy(&quarters, from + pair * 8, 8);
+      quarters = (quarters & 0xFFFF00000000FFFF) | ((quarters & 0xFFFF0000) << 16) |
+                 ((quarters >> 16) & 0xFFFF0000);
+      std::memcpy(to + pair * kLanes * 4, &quarters, 8);
     }
   }
 }
@@ -130,8 +132,7 @@ void KeysToValues(const Call& call, const char* keys, char* values) {
   const DType type = call.cache.type;
   int64_t done = 0;
   if (type == DType::kBF16) {
-    Bf16KeysToValues(call.cache.v_dim, reinterpret_cast<const uint32_t*>(keys),
-                     reinterpret_cast<uint32_t*>(values));
+    Bf16KeysToValues(call.cache.v_dim, keys, values);
     done = call.cache.v_dim / 2 * 2;
   }
   for (int64_t d = done; d < call.cache.v_dim; ++d) {
@@ -272,16 +273,20 @@ void AttendPartition(const Call& call, const Item& item, int64_t partition,
   }
   for (int64_t row = 0; row < rows;) {
     const KeyRange keys = KeysInPartition(call, item, row, partition);
-    int64_t next = row + 1;
-    if (keys.begin < keys.end) {
-      const int64_t begin = BlockStart(keys.begin);
-      while (next < rows && next - row < call.loops.max_rows &&
-             BlockStart(KeysInPartition(call, item, next, partition).begin) == begin) {
-        ++next;
-      }
-      AttendTile(call, item, {row, next - row, begin, partition}, space);
+    if (keys.begin >= keys.end) {
+      ++row;
+      continue;
     }
-    row = next;
+    const int64_t begin = BlockStart(keys.begin);
+    int64_t run = row + 1;
+    while (run < rows && BlockStart(KeysInPartition(call, item, run, partition).begin) == begin) {
+      ++run;
+    }
+    // Tiles of nearly equal size: sixteen rows are 8 + 8, not 12 + 4.
+    const int64_t tiles = (run - row + call.loops.max_rows - 1) / call.loops.max_rows;
+    const int64_t tile_rows = (run - row + tiles - 1) / tiles;
+    AttendTile(call, item, {row, tile_rows, begin, partition}, space);
+    row += tile_rows;
   }
 }
 
