@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +12,7 @@
 #include <sstream>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "ballast/v1/text_generation.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
@@ -119,8 +121,12 @@ void PrintDetails(const std::string& serialized) {
     google::rpc::RetryInfo retry;
     if (detail.UnpackTo(&bad_request)) {
       for (const auto& violation : bad_request.field_violations()) {
-        std::fprintf(stderr, "  field %s: %s\n", violation.field().c_str(),
-                     violation.description().c_str());
+        const std::string& description = violation.description();
+        // Ours begin with the path already.
+        const bool named = absl::StartsWith(description, violation.field() + ":");
+        std::fprintf(stderr, "  field %s%s\n",
+                     named ? "" : absl::StrCat(violation.field(), ": ").c_str(),
+                     description.c_str());
       }
     } else if (detail.UnpackTo(&info)) {
       std::fprintf(stderr, "  reason %s\n", info.reason().c_str());
@@ -132,11 +138,13 @@ void PrintDetails(const std::string& serialized) {
   }
 }
 
-int Report(const grpc::Status& status, const std::string& server) {
+// `stopped`: cancelled from here, so nobody needs to be told.
+int Report(const grpc::Status& status, bool stopped, const std::string& server) {
   if (status.ok()) return kDone;
+  if (stopped && status.error_code() == grpc::StatusCode::CANCELLED) return kFailed;
   // Our server gives every error details; this one comes from the way there.
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
-    return Fail(absl::StrCat("cannot reach the server at ", server, ": ", status.error_message()));
+    return Fail(absl::StrCat("no connection to the server at ", server, ": ", status.error_message()));
   }
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   Fail(absl::StrCat(absl::StatusCodeToString(code), ": ", status.error_message()));
@@ -145,7 +153,7 @@ int Report(const grpc::Status& status, const std::string& server) {
 }
 
 grpc::Status Stream(v1::TextGeneration::Stub& stub, grpc::ClientContext& context,
-                    const v1::GenerateRequest& request) {
+                    const v1::GenerateRequest& request, std::atomic<bool>& stopped) {
   const auto reader = stub.GenerateStream(&context, request);
   v1::GenerateChunk chunk;
   bool whole_line = true;
@@ -156,6 +164,7 @@ grpc::Status Stream(v1::TextGeneration::Stub& stub, grpc::ClientContext& context
     // Nobody reads on: a closed pipe is an end like Ctrl-C.
     if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() ||
         std::fflush(stdout) != 0) {
+      stopped = true;
       context.TryCancel();
     }
   }
@@ -205,16 +214,18 @@ int RunGenerate(const std::vector<std::string>& arguments) {
         std::chrono::milliseconds(static_cast<int64_t>(options.timeout_seconds * 1e3)));
   }
   // Only now: while stdin is read, Ctrl-C must end the process.
-  const StopSignals signals([&context](int count) {
+  std::atomic<bool> stopped = false;
+  const StopSignals signals([&context, &stopped](int count) {
     if (count > 1) std::_Exit(kFailed);
+    stopped = true;
     context.TryCancel();
   });
   const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = Connect(options);
   if (!channel.ok()) return Fail(std::string(channel.status().message()));
   const auto stub = v1::TextGeneration::NewStub(*channel);
   const grpc::Status status =
-      options.json ? Answer(*stub, context, request) : Stream(*stub, context, request);
-  return Report(status, options.server);
+      options.json ? Answer(*stub, context, request) : Stream(*stub, context, request, stopped);
+  return Report(status, stopped, options.server);
 }
 
 }  // namespace ballast

@@ -213,7 +213,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const HttpOptions&
       resolver.resolve(listen.host, std::to_string(listen.port), tcp::resolver::passive, error);
   if (error || found.empty()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("http ", options.address, ": no such host: ", error.message()));
+        absl::StrCat("--http ", options.address, ": no such host: ", error.message()));
   }
   const tcp::endpoint endpoint = found.begin()->endpoint();
   loop.acceptor.open(endpoint.protocol(), error);
@@ -222,7 +222,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const HttpOptions&
   if (!error) loop.acceptor.listen(asio::socket_base::max_listen_connections, error);
   if (error) {
     return absl::UnavailableError(
-        absl::StrCat("cannot listen on http ", options.address, ": ", error.message()));
+        absl::StrCat("--http ", options.address, ": cannot listen there: ", error.message()));
   }
   loop.address = FormatHostPort(listen.host, loop.acceptor.local_endpoint().port());
   loop.Accept();

@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -67,5 +68,8 @@ int ReportUsage(const std::string& command, const absl::Status& status) {
 }  // namespace ballast
 
 int main(int argc, char** argv) {
+  // gRPC's own lines on stderr follow no format of ours; its errors reach us as statuses. Whoever
+  // wants them sets the variable.
+  setenv("GRPC_VERBOSITY", "NONE", 0);
   return ballast::Run(std::vector<std::string>(argv + 1, argv + argc));
 }
