@@ -1,46 +1,49 @@
 // What experts cost on each rank, fitted online from measured times.
 //
-// seconds of a layer's experts = (floor * live experts + tile * tiles) * 1024 / speed[rank].
+//   seconds of a layer's experts on a rank = pace[rank] * (ratio * live experts + tiles)
 //
-// Floor and tile cost are a Theil-Sen line (median of slopes over pairs, then median of intercepts)
-// of seconds per live expert against tiles per live expert, pooled over ranks after each rank's
-// speed is taken out. A rank's speed is the median over its last steps of the median over layers of
-// predicted against measured time. Medians over short windows are what makes a throttled rank seen
-// within half a window, and forgotten as fast, while a spike of any height moves nothing.
-// The fastest rank's speed is 1024.
+// pace is seconds per tile and ratio the floor in tiles. Both are medians over short windows:
+// - ratio: two timings of one rank taken at nearly the same time, with different tiles per live
+//   expert, give a line (Theil-Sen's pairs; the window has the pairs instead of all their timings,
+//   so that no pair spans a change of speed). Intercepts over slopes, median by median.
+// - pace: the median layer of a step, then the median over the last steps of the rank.
+// So a throttled rank is seen when just over half of its window is slow, and forgotten as fast,
+// while a spike of any height moves nothing. The fastest rank's speed is nominal.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "engine/moe/cost_parameters.h"
 
 namespace ballast {
 
 // One layer's experts on one rank in one step.
 struct ExpertTiming {
-  int32_t live_experts = 0;  // experts with rows on the rank; spilled ones included
+  int32_t live_experts = 0;  // experts with rows on the rank, spilled ones included
   int64_t tiles = 0;
   double seconds = 0;
 };
 
-// Counts a timing's live experts and tiles. slot_rows: rows of each expert that ran on the rank.
-ExpertTiming TimingOf(std::span<const int32_t> slot_rows, int32_t tile_rows, double seconds);
+// rows: of each expert that ran on the rank (0: not live).
+ExpertTiming TimingOf(std::span<const int32_t> rows, int32_t tile_rows, double seconds);
 
-// What is learned, for the state file. Costs in nanoseconds.
+// What is learned, for the state file.
 struct CostState {
-  double floor_ns = 0;
-  double tile_ns = 0;
-  std::vector<double> speed;  // [ranks] 1: the fastest rank
+  double tile_seconds = 0;    // at nominal speed
+  double floor_seconds = 0;   // at nominal speed
+  std::vector<double> speed;  // [ranks] 1: the fastest
 };
 
 struct CostModelOptions {
   int ranks = 1;
   int32_t tile_rows = 1;
-  int speed_window = 15;         // steps: a change is seen after more than half of them
-  int fit_window = 96;           // timings of all ranks that the line is fitted to
-  double publish_change = 0.03;  // smaller changes of any number keep the published version
+  int pace_window = 15;          // steps; a lasting change is seen after 8
+  int ratio_window = 63;         // pairs, of all ranks
+  double publish_change = 0.05;  // numbers that differ by less keep the published version
 };
 
 // Pure given its observations; one thread at a time. Memory is fixed at construction.
@@ -48,23 +51,47 @@ class CostModel {
  public:
   explicit CostModel(const CostModelOptions& options);
 
-  // Starts from what an earlier run learned. InvalidArgument when it has another number of ranks or
-  // values that are not finite, positive and in range; then nothing changes.
+  // Starts from what an earlier run learned; what is observed replaces it. InvalidArgument when it
+  // is for another number of ranks or not finite and positive; then nothing changes.
   absl::Status Restore(const CostState& state);
 
   // A rank's timings of one step, any number of layers. Timings without live experts or without a
   // positive finite time count for nothing.
   void Observe(int rank, std::span<const ExpertTiming> layers);
 
-  // Writes tile_rows, tile_cost, floor_cost, speed into `costs` and raises its version, if any of
-  // them differs enough from what stands there; everything else is the caller's. Returns whether it
-  // did. Before the first fit: floor 0, tile cost 1000, all speeds nominal.
+  // Brings tile_rows, tile_cost, floor_cost (in nanoseconds) and speed of `costs` up to date and
+  // raises its version, if any of them changed by more than publish_change. The rest is the
+  // caller's. Returns whether it did. Before the first observation it does nothing.
   bool Publish(CostParameters& costs) const;
 
-  // Predicted seconds of a layer on a rank.
+  // Predicted seconds of a layer on a rank; 0 before the first observation.
   double Predict(int rank, int32_t live_experts, int64_t tiles) const;
 
   CostState state() const;
+
+ private:
+  // The line through two timings, scaled so that fast and slow ranks weigh alike.
+  struct Line {
+    double intercept = 0;
+    double slope = 0;
+  };
+  struct RankWindow {
+    std::vector<ExpertTiming> steps;  // ring: the median layer of each
+    size_t next = 0;
+    double prior = 0;  // pace from Restore; 0: none
+  };
+
+  void ObserveLine(const ExpertTiming& a, const ExpertTiming& b);
+  double Ratio() const;
+  double Pace(int rank, double ratio) const;
+
+  CostModelOptions options_;
+  std::vector<RankWindow> ranks_;
+  std::vector<Line> lines_;  // ring
+  size_t next_line_ = 0;
+  double prior_ratio_ = 0;
+  std::vector<ExpertTiming> layers_;     // scratch
+  mutable std::vector<double> numbers_;  // scratch
 };
 
 }  // namespace ballast

@@ -30,7 +30,6 @@ struct CostParameters {
   int32_t export_cost = 0;     // time a rank spends on sending them
   int32_t max_imports = 0;     // scratch slots of a rank: experts it may import in a layer's step
   std::vector<int32_t> speed;  // [ranks] 1024: nominal, 512: half as fast; empty: all nominal
-  std::vector<int32_t> node;   // [ranks] equal labels share a machine; empty: all do
 };
 
 // Limits that keep every product below 2^63: a load stays below 2^50 cost units.
@@ -45,10 +44,6 @@ absl::Status Validate(const CostParameters& costs, int ranks);
 
 inline int32_t SpeedOf(const CostParameters& costs, int rank) {
   return costs.speed.empty() ? kNominalSpeed : costs.speed[rank];
-}
-
-inline bool SameNode(const CostParameters& costs, int a, int b) {
-  return costs.node.empty() || costs.node[a] == costs.node[b];
 }
 
 // ceil(rows / tile_rows).

@@ -34,6 +34,7 @@ struct FlowScratch {
   std::vector<int32_t> queue;      // [ranks]
   std::vector<uint8_t> reached;    // [ranks]
   std::vector<int64_t> start;      // [slots]
+  std::vector<int64_t> taken;      // [ranks]
 };
 
 struct LeastTime {

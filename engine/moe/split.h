@@ -16,11 +16,20 @@ struct RowSplit {
   std::vector<int32_t> rows;  // [ranks (source), targets]
 };
 
+// Reused from call to call; never allocates once it has seen the largest layer.
+struct SplitScratch {
+  std::vector<int32_t> left;         // [targets] rows still to come
+  std::vector<uint8_t> spilled;      // [experts]
+  std::vector<int32_t> target;       // of the expert at hand
+  std::vector<int32_t> target_rank;  // its rank
+  std::vector<int32_t> source_left;  // [ranks]
+};
+
 // Local rows first, then rows of the same node, then the rest, each in ascending order of source
-// rank and of target; so the same on every rank. Column sums are the assignment's rows, and for
-// each source and expert the sum over that expert's targets is rows[source, expert]. Reuses out's
-// vector.
-void Split(std::span<const int32_t> rows, const Replicas& replicas, const CostParameters& costs,
-           const Assignment& assignment, RowSplit& out);
+// rank and of target: the same on every rank. Column sums are the assignment's rows; for each
+// source and expert the sum over that expert's targets is rows[source, expert]. `assignment` must
+// come from these rows and this placement.
+void Split(std::span<const int32_t> rows, const Replicas& replicas, const Assignment& assignment,
+           SplitScratch& scratch, RowSplit& out);
 
 }  // namespace ballast

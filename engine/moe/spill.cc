@@ -1,0 +1,227 @@
+#include "engine/moe/spill.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <tuple>
+
+namespace ballast {
+namespace {
+
+// Caps to try, in 1024ths of the free-placement bound. LLEP measured 7.5, 3.1 and 1.2 imports a
+// layer at 1.0, 1.1 and 1.3.
+constexpr std::array<int64_t, 6> kAlphas = {1024, 1075, 1126, 1229, 1331, 1536};
+constexpr int kRefinements = 4;  // halvings between the bound and the best value after that
+
+// Tiles of one slot's expert that go to a rank.
+struct Chunk {
+  int32_t slot = -1;
+  int32_t to = -1;
+  int64_t tiles = 0;
+  int64_t relief = 0;  // of the sender's excess
+  int64_t spare = 0;   // room the receiver has left
+  bool far = false;    // on another node
+};
+
+class Spilling {
+ public:
+  Spilling(const Replicas& replicas, const CostParameters& costs, SpillScratch& scratch,
+           const SpillPlan& start)
+      : replicas_(replicas), costs_(costs), s_(scratch), start_(start), trial_(scratch.trial) {}
+
+  // Leaves in trial what comes of the cap.
+  void Try(int64_t cap) {
+    Start();
+    // Every chunk fills a deficit, ends a surplus or empties a slot.
+    int steps = 2 * replicas_.ranks + replicas_.slots();
+    for (int rank = 0; rank < replicas_.ranks; ++rank) {
+      while (Time(rank) > cap && steps-- > 0) {
+        const Chunk chunk = BestChunk(rank, cap);
+        if (chunk.slot < 0) {
+          break;
+        }
+        Move(rank, chunk);
+      }
+    }
+    Finish();
+  }
+
+ private:
+  int64_t Time(int32_t rank) const {
+    return TimeOfLoad(s_.load[rank], SpeedOf(costs_, rank)) + s_.extra[rank];
+  }
+
+  void Start() {
+    const size_t ranks = static_cast<size_t>(replicas_.ranks);
+    trial_.slot_rows.assign(start_.slot_rows.begin(), start_.slot_rows.end());
+    trial_.spills.clear();
+    s_.load.assign(ranks, 0);
+    s_.extra.assign(ranks, 0);
+    s_.imports.assign(ranks, 0);
+    for (int slot = 0; slot < replicas_.slots(); ++slot) {
+      s_.load[replicas_.slot_rank[slot]] += CostOfRows(costs_, trial_.slot_rows[slot]);
+    }
+  }
+
+  Spill* FindSpill(int32_t expert, int32_t to) {
+    for (Spill& spill : trial_.spills) {
+      if (spill.expert == expert && spill.to == to) {
+        return &spill;
+      }
+    }
+    return nullptr;
+  }
+
+  bool Holds(int32_t rank, int32_t expert) const {
+    const std::span<const int32_t> slots = replicas_.SlotsOf(expert);
+    return std::any_of(slots.begin(), slots.end(),
+                       [&](int32_t slot) { return replicas_.slot_rank[slot] == rank; });
+  }
+
+  Chunk BestChunk(int32_t rank, int64_t cap) {
+    Chunk best;
+    for (int i = 0; i < replicas_.slots_per_rank; ++i) {
+      const int32_t slot = rank * replicas_.slots_per_rank + i;
+      if (trial_.slot_rows[slot] == 0) {
+        continue;
+      }
+      for (int32_t to = 0; to < replicas_.ranks; ++to) {
+        const Chunk chunk = ChunkFor(rank, slot, to, cap);
+        const auto key = [](const Chunk& c) {
+          return std::tuple(-c.relief, c.far, c.spare, c.tiles);
+        };
+        if (chunk.slot >= 0 && (best.slot < 0 || key(chunk) < key(best))) {
+          best = chunk;
+        }
+      }
+    }
+    return best;
+  }
+
+  // What the slot may give to that rank under the cap; no slot in the answer when nothing.
+  Chunk ChunkFor(int32_t rank, int32_t slot, int32_t to, int64_t cap) {
+    const int32_t expert = replicas_.slot_expert[slot];
+    if (to == rank || Time(to) >= cap || Holds(to, expert)) {
+      return {};
+    }
+    const bool open = FindSpill(expert, to) != nullptr;
+    if (!open && s_.imports[to] >= costs_.max_imports) {
+      return {};
+    }
+    const int64_t import = open ? 0 : costs_.import_cost;
+    const int64_t floor = open ? 0 : costs_.floor_cost;
+    const int64_t room =
+        LoadInTime(std::max<int64_t>(0, cap - s_.extra[to] - import), SpeedOf(costs_, to)) -
+        s_.load[to] - floor;
+    if (room < costs_.tile_cost) {
+      return {};
+    }
+    const int64_t leave =
+        std::max<int64_t>(0, cap - s_.extra[rank] - (open ? 0 : costs_.export_cost));
+    const int64_t excess = s_.load[rank] - LoadInTime(leave, SpeedOf(costs_, rank));
+    const int64_t here = TilesOf(trial_.slot_rows[slot], costs_.tile_rows);
+    // Whole where that pays no more than leaving a stub with a floor.
+    const int64_t wanted = here * costs_.tile_cost <= excess + costs_.floor_cost
+                               ? here
+                               : (excess + costs_.tile_cost - 1) / costs_.tile_cost;
+    const int64_t tiles = std::min({here, wanted, room / costs_.tile_cost});
+    const int64_t relief = tiles * costs_.tile_cost + (tiles == here ? costs_.floor_cost : 0);
+    return {.slot = slot,
+            .to = to,
+            .tiles = tiles,
+            .relief = std::min(relief, excess),
+            .spare = room - tiles * costs_.tile_cost,
+            .far = !replicas_.SameNode(rank, to)};
+  }
+
+  // The holder that sends: near the receiver, then the one with most time to spare.
+  int32_t Sender(int32_t expert, int32_t to) const {
+    int32_t best = -1;
+    for (const int32_t slot : replicas_.SlotsOf(expert)) {
+      const int32_t rank = replicas_.slot_rank[slot];
+      const auto key = [&](int32_t r) { return std::pair(!replicas_.SameNode(r, to), Time(r)); };
+      if (best < 0 || key(rank) < key(best)) {
+        best = rank;
+      }
+    }
+    return best;
+  }
+
+  void Move(int32_t rank, const Chunk& chunk) {
+    const int32_t expert = replicas_.slot_expert[chunk.slot];
+    int32_t& here = trial_.slot_rows[chunk.slot];
+    const int32_t rows =
+        static_cast<int32_t>(std::min<int64_t>(here, chunk.tiles * costs_.tile_rows));
+    Spill* spill = FindSpill(expert, chunk.to);
+    if (spill == nullptr) {
+      const int32_t from = Sender(expert, chunk.to);
+      s_.extra[from] += costs_.export_cost;
+      s_.extra[chunk.to] += costs_.import_cost;
+      ++s_.imports[chunk.to];
+      trial_.spills.push_back({expert, from, chunk.to, 0});
+      spill = &trial_.spills.back();
+    }
+    s_.load[rank] -= CostOfRows(costs_, here);
+    s_.load[chunk.to] -= CostOfRows(costs_, spill->rows);
+    here -= rows;
+    spill->rows += rows;
+    s_.load[rank] += CostOfRows(costs_, here);
+    s_.load[chunk.to] += CostOfRows(costs_, spill->rows);
+  }
+
+  void Finish() {
+    trial_.value = 0;
+    trial_.rank_time.resize(static_cast<size_t>(replicas_.ranks));
+    for (int rank = 0; rank < replicas_.ranks; ++rank) {
+      trial_.rank_time[rank] = Time(rank);
+      trial_.value = std::max(trial_.value, trial_.rank_time[rank]);
+    }
+  }
+
+  const Replicas& replicas_;
+  const CostParameters& costs_;
+  SpillScratch& s_;
+  const SpillPlan& start_;
+  SpillPlan& trial_;
+};
+
+}  // namespace
+
+void PlanSpills(const Replicas& replicas, const CostParameters& costs, int64_t free_bound,
+                SpillScratch& scratch, SpillPlan& plan) {
+  if (costs.max_imports == 0 || plan.value - free_bound <= plan.value / kLeastSpillGain) {
+    return;
+  }
+  Spilling spilling(replicas, costs, scratch, plan);
+  SpillPlan& best = scratch.best;
+  best.value = plan.value - plan.value / kLeastSpillGain;
+  best.spills.clear();
+  const auto try_cap = [&](int64_t cap) {
+    spilling.Try(cap);
+    const bool fewer = scratch.trial.spills.size() < best.spills.size();
+    if (scratch.trial.value < best.value || (scratch.trial.value == best.value && fewer)) {
+      std::swap(scratch.trial, best);
+    }
+  };
+  for (const int64_t alpha : kAlphas) {
+    const int64_t cap = free_bound / 1024 * alpha + free_bound % 1024 * alpha / 1024;
+    if (cap < plan.value) {
+      try_cap(cap);
+    }
+  }
+  int64_t low = free_bound;
+  for (int i = 0; i < kRefinements && low + 1 < best.value; ++i) {
+    const int64_t cap = low + (best.value - low) / 2;
+    const int64_t value = best.value;
+    try_cap(cap);
+    low = best.value < value ? low : cap;
+  }
+  if (!best.spills.empty()) {
+    std::sort(best.spills.begin(), best.spills.end(), [](const Spill& a, const Spill& b) {
+      return std::pair(a.to, a.expert) < std::pair(b.to, b.expert);
+    });
+    std::swap(plan, best);
+  }
+}
+
+}  // namespace ballast
