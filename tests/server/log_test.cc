@@ -40,6 +40,8 @@ TEST(Log, ForeignTextStaysInItsFieldAndOnItsLine) {
   log.Info("x", {{"name", "a b=\"c\"\nfake info line"}});
   EXPECT_THAT(out.str(), EndsWith("x name=\"a b=\\\"c\\\"\\nfake info line\"\n"));
   EXPECT_EQ(out.str().find('\n'), out.str().size() - 1);
+  log.Info("y", {{"quote", "a\"b"}, {"sign", "a=b"}, {"nothing", ""}});
+  EXPECT_THAT(out.str(), EndsWith("y quote=\"a\\\"b\" sign=\"a=b\" nothing=\"\"\n"));
 }
 
 TEST(Log, JsonLinesParse) {
