@@ -32,8 +32,7 @@ class Spilling {
   // Leaves in trial what comes of the cap.
   void Try(int64_t cap) {
     Start();
-    // Every chunk fills a deficit, ends a surplus or empties a slot.
-    int steps = 2 * replicas_.ranks + replicas_.slots();
+    int steps = MaxSteps();
     for (int rank = 0; rank < replicas_.ranks; ++rank) {
       while (Time(rank) > cap && steps-- > 0) {
         const Chunk chunk = BestChunk(rank, cap);
@@ -47,6 +46,9 @@ class Spilling {
   }
 
  private:
+  // Every chunk fills a deficit, ends a surplus or empties a slot.
+  int MaxSteps() const { return 2 * replicas_.ranks + replicas_.slots(); }
+
   int64_t Time(int32_t rank) const {
     return TimeOfLoad(s_.load[rank], SpeedOf(costs_, rank)) + s_.extra[rank];
   }
@@ -55,6 +57,7 @@ class Spilling {
     const size_t ranks = static_cast<size_t>(replicas_.ranks);
     trial_.slot_rows.assign(start_.slot_rows.begin(), start_.slot_rows.end());
     trial_.spills.clear();
+    trial_.spills.reserve(static_cast<size_t>(MaxSteps()));
     s_.load.assign(ranks, 0);
     s_.extra.assign(ranks, 0);
     s_.imports.assign(ranks, 0);
