@@ -144,7 +144,8 @@ int Report(const grpc::Status& status, bool stopped, const std::string& server) 
   if (stopped && status.error_code() == grpc::StatusCode::CANCELLED) return kFailed;
   // Our server gives every error details; this one comes from the way there.
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
-    return Fail(absl::StrCat("no connection to the server at ", server, ": ", status.error_message()));
+    return Fail(
+        absl::StrCat("no connection to the server at ", server, ": ", status.error_message()));
   }
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   Fail(absl::StrCat(absl::StatusCodeToString(code), ": ", status.error_message()));
