@@ -81,60 +81,69 @@ class Spilling {
                        [&](int32_t slot) { return replicas_.slot_rank[slot] == rank; });
   }
 
+  // Cost units of `rank` over the cap, once it also spends `extra` time.
+  int64_t Excess(int32_t rank, int64_t cap, int64_t extra) const {
+    const int64_t left = std::max<int64_t>(0, cap - s_.extra[rank] - extra);
+    return s_.load[rank] - LoadInTime(left, SpeedOf(costs_, rank));
+  }
+
   Chunk BestChunk(int32_t rank, int64_t cap) {
+    const int64_t excess = Excess(rank, cap, 0);
+    const int64_t exporting = Excess(rank, cap, costs_.export_cost);
     Chunk best;
-    for (int i = 0; i < replicas_.slots_per_rank; ++i) {
-      const int32_t slot = rank * replicas_.slots_per_rank + i;
-      if (trial_.slot_rows[slot] == 0) {
+    for (int32_t to = 0; to < replicas_.ranks; ++to) {
+      if (to == rank || Time(to) >= cap) {
         continue;
       }
-      for (int32_t to = 0; to < replicas_.ranks; ++to) {
-        const Chunk chunk = ChunkFor(rank, slot, to, cap);
-        const auto key = [](const Chunk& c) {
-          return std::tuple(-c.relief, c.far, c.spare, c.tiles);
-        };
-        if (chunk.slot >= 0 && (best.slot < 0 || key(chunk) < key(best))) {
-          best = chunk;
+      const int64_t room = -Excess(to, cap, costs_.import_cost) - costs_.floor_cost;
+      const bool may_import = s_.imports[to] < costs_.max_imports && room >= costs_.tile_cost;
+      if (!may_import && s_.imports[to] == 0) {
+        continue;
+      }
+      for (int i = 0; i < replicas_.slots_per_rank; ++i) {
+        const int32_t slot = rank * replicas_.slots_per_rank + i;
+        if (trial_.slot_rows[slot] == 0) {
+          continue;
+        }
+        if (s_.imports[to] > 0 && FindSpill(replicas_.slot_expert[slot], to) != nullptr) {
+          Consider({.slot = slot, .to = to}, excess, -Excess(to, cap, 0), best);
+        } else if (may_import) {
+          Consider({.slot = slot, .to = to}, exporting, room, best);
         }
       }
     }
     return best;
   }
 
-  // What the slot may give to that rank under the cap; no slot in the answer when nothing.
-  Chunk ChunkFor(int32_t rank, int32_t slot, int32_t to, int64_t cap) {
-    const int32_t expert = replicas_.slot_expert[slot];
-    if (to == rank || Time(to) >= cap || Holds(to, expert)) {
-      return {};
+  // Fills in what the slot may give to a rank with so much room, and takes that if it beats `best`:
+  // most relief, near, least room left, fewest tiles.
+  void Consider(Chunk chunk, int64_t excess, int64_t room, Chunk& best) const {
+    const int32_t slot = chunk.slot;
+    const int64_t tile = costs_.tile_cost;
+    if (room < tile || excess <= 0) {
+      return;
     }
-    const bool open = FindSpill(expert, to) != nullptr;
-    if (!open && s_.imports[to] >= costs_.max_imports) {
-      return {};
-    }
-    const int64_t import = open ? 0 : costs_.import_cost;
-    const int64_t floor = open ? 0 : costs_.floor_cost;
-    const int64_t room =
-        LoadInTime(std::max<int64_t>(0, cap - s_.extra[to] - import), SpeedOf(costs_, to)) -
-        s_.load[to] - floor;
-    if (room < costs_.tile_cost) {
-      return {};
-    }
-    const int64_t leave =
-        std::max<int64_t>(0, cap - s_.extra[rank] - (open ? 0 : costs_.export_cost));
-    const int64_t excess = s_.load[rank] - LoadInTime(leave, SpeedOf(costs_, rank));
     const int64_t here = TilesOf(trial_.slot_rows[slot], costs_.tile_rows);
-    // Whole where that pays no more than leaving a stub with a floor.
-    const int64_t wanted = here * costs_.tile_cost <= excess + costs_.floor_cost
-                               ? here
-                               : (excess + costs_.tile_cost - 1) / costs_.tile_cost;
-    const int64_t tiles = std::min({here, wanted, room / costs_.tile_cost});
-    const int64_t relief = tiles * costs_.tile_cost + (tiles == here ? costs_.floor_cost : 0);
-    return {.slot = slot,
-            .to = to,
-            .tiles = tiles,
-            .relief = std::min(relief, excess),
-            .spare = room - tiles * costs_.tile_cost,
-            .far = !replicas_.SameNode(rank, to)};
+    // Whole where that moves no more than the floor that a stub would leave behind.
+    const bool whole = here * tile <= excess + costs_.floor_cost;
+    if (whole && here * tile <= room) {
+      chunk.tiles = here;
+      chunk.relief = std::min(here * tile + costs_.floor_cost, excess);
+    } else {
+      // No tile count gives more relief than min(excess, room).
+      if (std::min(excess, room) < best.relief) {
+        return;
+      }
+      chunk.tiles = std::min({here, (excess + tile - 1) / tile, room / tile});
+      chunk.relief = std::min(chunk.tiles * tile, excess);
+    }
+    chunk.spare = room - chunk.tiles * tile;
+    chunk.far = !replicas_.SameNode(replicas_.slot_rank[slot], chunk.to);
+    const auto key = [](const Chunk& c) { return std::tuple(-c.relief, c.far, c.spare, c.tiles); };
+    if ((best.slot < 0 || key(chunk) < key(best)) &&
+        !Holds(chunk.to, replicas_.slot_expert[slot])) {
+      best = chunk;
+    }
   }
 
   // The holder that sends: near the receiver, then the one with most time to spare.
