@@ -7,9 +7,13 @@ namespace ballast {
 using Clock = std::chrono::steady_clock;
 
 CallPump::CallPump(std::chrono::milliseconds period, std::function<void()> on_tick)
-    : period_(period), on_tick_(std::move(on_tick)), thread_([this] { Run(); }) {}
+    : period_(period), on_tick_(std::move(on_tick)) {}
 
 CallPump::~CallPump() { Finish(); }
+
+void CallPump::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
 
 void CallPump::Wake(std::shared_ptr<PumpedCall> call) {
   {

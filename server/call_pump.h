@@ -27,9 +27,11 @@ class PumpedCall {
 
 class CallPump {
  public:
-  // `on_tick` runs on the pump's thread every `period`, before the calls.
+  // `on_tick` runs on the pump's thread every `period`, before the calls, from Start on.
   CallPump(std::chrono::milliseconds period, std::function<void()> on_tick);
   ~CallPump();
+
+  void Start();  // once, when all that `on_tick` uses stands
 
   // Pumps `call` soon, and keeps it alive until its Pump returns false. Any thread; does not block.
   void Wake(std::shared_ptr<PumpedCall> call);

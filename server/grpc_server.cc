@@ -84,6 +84,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
   parts->service.linger_limit = options.linger_limit;
   parts->service.pump = &parts->pump;
   parts->service.text = &parts->text;
+  parts->pump.Start();
 
   // Named here, not left to the library's static initialiser, which a linker may drop.
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
