@@ -194,8 +194,7 @@ class Assigning {
   }
 
   void AssignExactly() {
-    FindLeastTime(replicas_, {costs_.tile_cost, 0, costs_.speed}, s_.keep, s_.tiles, s_.flow,
-                  s_.cut);
+    FindLeastTime(replicas_, {costs_.tile_cost, costs_.speed}, s_.keep, s_.tiles, s_.flow, s_.cut);
     TakeBound(s_.cut, BoundKind::kTiles);
     RowsFromTiles();
   }
@@ -221,12 +220,12 @@ class Assigning {
       s_.units[slot] =
           s_.tiles[slot] == 0 ? 0 : costs_.floor_cost + s_.tiles[slot] * costs_.tile_cost;
     }
-    FindLeastTime(replicas_, {1, 0, costs_.speed}, {}, s_.units, s_.flow, s_.cut);
+    FindLeastTime(replicas_, {1, costs_.speed}, {}, s_.units, s_.flow, s_.cut);
     TakeBound(s_.cut, BoundKind::kFloors);
     for (size_t slot = 0; slot < s_.tiles.size(); ++slot) {
       s_.units[slot] = PiecesOf(costs_, s_.tiles[slot]);
     }
-    FindLeastTime(replicas_, {PieceCost(costs_), 0, costs_.speed}, {}, s_.units, s_.flow, s_.cut);
+    FindLeastTime(replicas_, {PieceCost(costs_), costs_.speed}, {}, s_.units, s_.flow, s_.cut);
     TakeBound(s_.cut, BoundKind::kPieces);
     const int64_t value = RoundToTiles(replicas_, costs_, out_.bound, s_.tiles, s_.rounding);
     if (value < out_.plain_value) {
@@ -292,9 +291,9 @@ bool BoundIsProven(std::span<const int32_t> rows, const Replicas& replicas,
       holds[replicas.slot_rank[slot]] = true;
     }
   }
-  const FlowCosts units = floors   ? FlowCosts{1, 0, costs.speed}
-                          : pieces ? FlowCosts{PieceCost(costs), 0, costs.speed}
-                                   : FlowCosts{costs.tile_cost, 0, costs.speed};
+  const FlowCosts units = floors   ? FlowCosts{1, costs.speed}
+                          : pieces ? FlowCosts{PieceCost(costs), costs.speed}
+                                   : FlowCosts{costs.tile_cost, costs.speed};
   int64_t capacity = 0;
   for (int rank = 0; rank < replicas.ranks; ++rank) {
     capacity += holds[rank] ? UnitsInTime(units, rank, assignment.bound - 1) : 0;

@@ -251,12 +251,11 @@ class Search {
 }  // namespace
 
 int64_t UnitsInTime(const FlowCosts& costs, int rank, int64_t time) {
-  const int64_t left = LoadInTime(time, SpeedOf(costs, rank)) - costs.offset;
-  return left <= 0 ? 0 : left / costs.unit_cost;
+  return LoadInTime(time, SpeedOf(costs, rank)) / costs.unit_cost;
 }
 
 int64_t TimeOfUnits(const FlowCosts& costs, int rank, int64_t units) {
-  return units == 0 ? 0 : TimeOfLoad(units * costs.unit_cost + costs.offset, SpeedOf(costs, rank));
+  return TimeOfLoad(units * costs.unit_cost, SpeedOf(costs, rank));
 }
 
 void FindLeastTime(const Replicas& replicas, const FlowCosts& costs, std::span<const int64_t> keep,

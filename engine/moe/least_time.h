@@ -1,9 +1,9 @@
 // The least time in which divisible demands fit on the ranks that hold them: parametric max-flow
 // over ranks and shared experts, with the min cut that proves it.
 //
-// A rank with k units of load is busy ceil((k * unit_cost + offset) * 1024 / speed) (0 for k = 0),
-// so in time T it takes cap(T) = floor((floor(T * speed / 1024) - offset) / unit_cost) units, at
-// least none. The answer is the least integer T such that for every set A of experts the ranks that
+// A rank with k units of load is busy ceil(k * unit_cost * 1024 / speed), so in time T it takes
+// cap(T) = floor(floor(T * speed / 1024) / unit_cost) units. The answer is the least integer T such
+// that for every set A of experts the ranks that
 // hold any of A have cap(T) for all of A's demand. It is found from below: overfull ranks push
 // their excess along shortest paths of replicas; where no path is left, the ranks reached form a
 // violated cut, and T rises to the least time that satisfies it (Newton's method on the cuts).
@@ -21,7 +21,6 @@ namespace ballast {
 
 struct FlowCosts {
   int64_t unit_cost = 1;           // cost of one unit of demand
-  int64_t offset = 0;              // cost of a rank's having any
   std::span<const int32_t> speed;  // [ranks]; empty: all nominal
 };
 

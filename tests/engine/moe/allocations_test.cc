@@ -10,7 +10,8 @@ namespace {
 thread_local int64_t allocations = 0;
 }  // namespace
 
-void* operator new(size_t bytes) {
+// Not inlined: g++ would see malloc's memory reach a delete that it does not know as ours.
+[[gnu::noinline]] void* operator new(size_t bytes) {
   ++allocations;
   void* memory = std::malloc(bytes);
   if (memory == nullptr) {
@@ -18,8 +19,8 @@ void* operator new(size_t bytes) {
   }
   return memory;
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace ballast {
 namespace {

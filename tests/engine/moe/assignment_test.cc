@@ -277,6 +277,16 @@ TEST(Assign, WithAFloorGathersAnExpertOnOneRank) {
   EXPECT_THAT(a.slot_rows, ElementsAre(8, 0, 0, 9));
 }
 
+TEST(Assign, WithAFloorKeepsRowsAtHomeWhenThatIsNoSlower) {
+  // Rank 2 alone takes longer than either rank that expert 0 could gather on.
+  const LayerPlacement placement{3, 1, {0, 0, 1}};
+  CostParameters costs;
+  costs.floor_cost = 10;
+  const Assignment a = Assign(std::vector<int32_t>{5, 50, 6, 50, 0, 50}, 2, placement, costs);
+  EXPECT_EQ(a.value, 160);
+  EXPECT_THAT(a.slot_rows, ElementsAre(5, 6, 150));
+}
+
 TEST(Assign, OffRunsEveryRowWherePlainExpertParallelismDoes) {
   // Expert 0 on ranks 0 and 1; rank 2 and 3 send theirs to replica (source modulo 2).
   const LayerPlacement placement{4, 1, {0, 0, 1, 2}};
