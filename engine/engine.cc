@@ -9,20 +9,22 @@ namespace ballast {
 namespace {
 
 // The first step of a process is slow (pages, caches): it must not be a client's.
-void WarmUp(Rank& rank) {
+absl::Status WarmUp(Ranks& ranks) {
   StepPlan plan;
-  RankBatch& batch = plan.ranks.emplace_back();
-  batch.tokens = {0};
-  batch.positions = {0};
-  batch.kv_slots = {0};
-  batch.spans = {{0, 1, 0, 0}};
-  batch.block_tables = {0};
-  SampleRow sample;
-  sample.position = 1;
-  sample.temperature = 0;
-  batch.samples = {sample};
-  RankResult result;
-  rank.RunStep(plan, result);
+  for (int rank = 0; rank < ranks.size(); ++rank) {
+    RankBatch& batch = plan.ranks.emplace_back();
+    batch.tokens = {0};
+    batch.positions = {0};
+    batch.kv_slots = {0};
+    batch.spans = {{0, 1, 0, 0}};
+    batch.block_tables = {0};
+    SampleRow sample;
+    sample.position = 1;
+    sample.temperature = 0;
+    batch.samples = {sample};
+  }
+  StepResult result;
+  return ranks.RunStep(plan, result);
 }
 
 }  // namespace
@@ -39,11 +41,12 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   if (model.info.limits.has_tokenizer) {
     ASSIGN_OR_RETURN(parts.tokenizer, Tokenizer::Load(options.model));
   }
-  const RankOptions rank_options{
-      0, model.threads, model.sizes.compute, model.sizes.kv_blocks, model.sizes.step, model.slots};
-  ASSIGN_OR_RETURN(parts.rank,
-                   Rank::Create(*parts.checkpoint, *model.device, rank_options, progress));
-  WarmUp(*parts.rank);
+  const RankOptions rank_options{0, model.threads, model.sizes.compute, model.sizes.kv_blocks,
+                                 model.sizes.step};
+  ASSIGN_OR_RETURN(parts.ranks,
+                   Ranks::Create(*parts.checkpoint, *model.device, options.ranks, rank_options,
+                                 model.placement, CostParameters{}, progress));
+  RETURN_IF_ERROR(WarmUp(*parts.ranks));
 
   parts.info = std::move(model.info);
   parts.budget = {options.step_tokens, options.max_running};

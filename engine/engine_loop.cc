@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/share.h"
 
 namespace ballast {
 namespace {
@@ -22,10 +23,10 @@ EngineLoop::EngineLoop(EngineParts parts, EngineEvents events)
     : parts_(std::move(parts)),
       events_(std::move(events)),
       limits_{parts_.info.max_context, parts_.info.config.eos_token_ids},
-      pool_(parts_.kv_blocks),
+      queues_(parts_.ranks->size()),
+      pools_(parts_.ranks->size(), BlockPool(parts_.kv_blocks)),
       last_beat_time_(Clock::now()) {
-  plan_.ranks.resize(1);
-  result_.ranks.resize(1);
+  plan_.ranks.resize(parts_.ranks->size());
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -108,7 +109,7 @@ EngineStats EngineLoop::Stats() const {
   stats.waiting += static_cast<int32_t>(inbox_.requests.size());
   stats.waiting_tokens = waiting_tokens_;
   const Clock::time_point now = Clock::now();
-  const uint64_t beat = parts_.rank->heartbeat() + steps_.load(std::memory_order_relaxed);
+  const uint64_t beat = parts_.ranks->heartbeat() + steps_.load(std::memory_order_relaxed);
   if (!busy_ || beat != last_beat_) {
     last_beat_ = beat;
     last_beat_time_ = now;
@@ -121,15 +122,29 @@ void EngineLoop::PublishStats(bool busy) {
   std::lock_guard lock(mutex_);
   if (busy && !busy_) last_beat_time_ = Clock::now();
   busy_ = busy;
-  stats_.running = static_cast<int32_t>(queues_.running.size());
-  stats_.waiting = static_cast<int32_t>(queues_.waiting.size());
+  stats_.running = 0;
+  stats_.waiting = 0;
+  int64_t used = 0;
+  int64_t blocks = 0;
+  for (size_t rank = 0; rank < pools_.size(); ++rank) {
+    stats_.running += static_cast<int32_t>(queues_[rank].running.size());
+    stats_.waiting += static_cast<int32_t>(queues_[rank].waiting.size());
+    used += pools_[rank].used();
+    blocks += pools_[rank].size();
+  }
   stats_.kv_usage_ratio =
-      pool_.size() == 0 ? 0.0 : static_cast<double>(pool_.used()) / pool_.size();
+      blocks == 0 ? 0.0 : static_cast<double>(used) / static_cast<double>(blocks);
+}
+
+bool EngineLoop::Idle() const {
+  return std::all_of(queues_.begin(), queues_.end(), [](const Queues& queues) {
+    return queues.running.empty() && queues.waiting.empty();
+  });
 }
 
 void EngineLoop::Run() {
   while (true) {
-    const bool idle = queues_.running.empty() && queues_.waiting.empty();
+    const bool idle = Idle();
     PublishStats(!idle);
     Inbox inbox;
     bool stop = false;
@@ -176,35 +191,68 @@ void EngineLoop::StartOutput(LiveRequest& live, int32_t index) {
   sequence->output_index = index;
   sequence->tokens = live.request->prompt;
   sequence->prompt_tokens = static_cast<int32_t>(live.request->prompt.size());
+  sequence->rank = ChooseRank(sequence->tokens, live.request->cache_salt,
+                              !live.request->bypass_prefix_cache, queues_, pools_);
   by_sequence_.emplace(sequence->id, std::pair(&live, index));
   live.outputs.emplace_back(Output(sequence, parts_.tokenizer.get()));
-  Enqueue(std::move(sequence), queues_);
+  Queues& queues = queues_[sequence->rank];
+  Enqueue(std::move(sequence), queues);
+}
+
+std::vector<Schedule> EngineLoop::DecideRanks() const {
+  std::vector<int64_t> demand;
+  for (const Queues& queues : queues_) demand.push_back(PendingTokens(queues));
+  const std::vector<int32_t> share = ShareTokens(demand, parts_.budget.step_tokens);
+  const auto ranks = static_cast<int32_t>(queues_.size());
+  const int32_t max_running = (parts_.budget.max_running + ranks - 1) / ranks;
+  std::vector<Schedule> schedules;
+  for (int32_t rank = 0; rank < ranks; ++rank) {
+    schedules.push_back(DecideStep(queues_[rank], pools_[rank], {share[rank], max_running}));
+  }
+  return schedules;
 }
 
 void EngineLoop::RunStep() {
   const Clock::time_point start = Clock::now();
-  const Schedule schedule = DecideStep(queues_, pool_, parts_.budget);
-  if (schedule.rows.empty() && schedule.preempt.empty() && schedule.admit.empty()) return;
-  ApplySchedule(schedule, queues_, pool_);
-  ReportAdmissions(schedule);
+  const std::vector<Schedule> schedules = DecideRanks();
+  bool any_rows = false;
+  for (size_t rank = 0; rank < schedules.size(); ++rank) {
+    ApplySchedule(schedules[rank], queues_[rank], pools_[rank]);
+    ReportAdmissions(schedules[rank]);
+    any_rows |= !schedules[rank].rows.empty();
+  }
+  if (!any_rows) return;
   PublishStats(true);
   ++plan_.step;
-  BuildStepPlan(schedule, limits_.eos_token_ids, plan_);
-  RankResult& result = result_.ranks[0];
-  parts_.rank->RunStep(plan_, result);
-
-  StepReport report;
-  report.preemptions = static_cast<int32_t>(schedule.preempt.size());
-  for (const ScheduledRows& rows : schedule.rows) {
-    const bool decode = rows.sequence->output_tokens() > 0 && rows.rows == 1;
-    (decode ? report.decode_rows : report.prefill_rows) += rows.rows;
+  BuildStepPlan(schedules, limits_.eos_token_ids, plan_);
+  const absl::Status status = parts_.ranks->RunStep(plan_, result_);
+  if (!status.ok()) {
+    // Nothing of the step can be trusted, and ranks that lost each other cannot run another.
+    while (!live_.empty()) Drop(std::string(live_.begin()->first), &status);
+    StartDrain();
+    return;
   }
-  size_t row = 0;
-  size_t sample = 0;
-  for (const ScheduledRows& rows : schedule.rows) Advance(rows, result, row, sample);
+  StepReport report;
+  AdvanceAll(schedules, report);
   report.seconds = SecondsBetween(start, Clock::now());
   report.result = &result_;
   Call(events_.on_step, report);
+}
+
+void EngineLoop::AdvanceAll(const std::vector<Schedule>& schedules, StepReport& report) {
+  for (size_t rank = 0; rank < schedules.size(); ++rank) {
+    const Schedule& schedule = schedules[rank];
+    report.preemptions += static_cast<int32_t>(schedule.preempt.size());
+    for (const ScheduledRows& rows : schedule.rows) {
+      const bool decode = rows.sequence->output_tokens() > 0 && rows.rows == 1;
+      (decode ? report.decode_rows : report.prefill_rows) += rows.rows;
+    }
+    size_t row = 0;
+    size_t sample = 0;
+    for (const ScheduledRows& rows : schedule.rows) {
+      Advance(rows, result_.ranks[rank], row, sample);
+    }
+  }
 }
 
 void EngineLoop::CountOutOfWaiting(LiveRequest& live) {
@@ -254,7 +302,7 @@ void EngineLoop::Advance(const ScheduledRows& rows, const RankResult& result, si
   LiveOutput& out = live->outputs[index];
   if (live->request->response.return_routed_experts) RecordRouting(rows, result, row, out);
   row += rows.rows;
-  MarkComputed(sequence, rows.rows, pool_);
+  MarkComputed(sequence, rows.rows, pools_[sequence.rank]);
 
   const std::vector<SampleRow>& samples = plan_.ranks[sequence.rank].samples;
   const auto end_row = static_cast<int32_t>(row);
@@ -298,7 +346,7 @@ void EngineLoop::Emit(LiveRequest& live, LiveOutput& out, OutputDelta delta) {
     return;
   }
   Sequence& sequence = out.output.sequence();
-  Remove(sequence, queues_, pool_);
+  Remove(sequence, queues_[sequence.rank], pools_[sequence.rank]);
   by_sequence_.erase(sequence.id);
   if (live.request->response.return_routed_experts) {
     RoutedExperts& routed = delta.routed_experts.emplace();
@@ -352,8 +400,9 @@ void EngineLoop::Drop(const std::string& request_id, const absl::Status* failure
   live_.erase(request_id);
   for (LiveOutput& out : live->outputs) {
     if (out.output.finished()) continue;
-    Remove(out.output.sequence(), queues_, pool_);
-    by_sequence_.erase(out.output.sequence().id);
+    Sequence& sequence = out.output.sequence();
+    Remove(sequence, queues_[sequence.rank], pools_[sequence.rank]);
+    by_sequence_.erase(sequence.id);
   }
   FinishRequest(*live, failure == nullptr ? FinishReason::kAborted : FinishReason::kNone);
   if (failure != nullptr) live->callback(*failure, {});

@@ -14,7 +14,7 @@
 
 #include "engine/engine.h"
 #include "engine/live_request.h"
-#include "engine/rank.h"
+#include "engine/ranks.h"
 #include "engine/scheduler.h"
 #include "engine/step_plan.h"
 
@@ -24,10 +24,10 @@ namespace ballast {
 struct EngineParts {
   std::unique_ptr<Checkpoint> checkpoint;
   std::unique_ptr<Tokenizer> tokenizer;  // may be null
-  std::unique_ptr<Rank> rank;
+  std::unique_ptr<Ranks> ranks;
   ModelInfo info;
   StepBudget budget;
-  int32_t kv_blocks = 0;
+  int32_t kv_blocks = 0;  // of each rank
   int32_t max_waiting = 0;
   int64_t max_waiting_tokens = 0;
 };
@@ -64,6 +64,9 @@ class EngineLoop : public Engine {
   void TakeIn(Inbox inbox);
   void StartOutput(LiveRequest& live, int32_t index);
   void RunStep();
+  std::vector<Schedule> DecideRanks() const;
+  void AdvanceAll(const std::vector<Schedule>& schedules, StepReport& report);
+  bool Idle() const;
   void ReportAdmissions(const Schedule& schedule);
   void Advance(const ScheduledRows& rows, const RankResult& result, size_t& row, size_t& sample);
   void RecordRouting(const ScheduledRows& rows, const RankResult& result, size_t row,
@@ -80,8 +83,8 @@ class EngineLoop : public Engine {
   const EngineEvents events_;
   const OutputLimits limits_;
 
-  Queues queues_;
-  BlockPool pool_;
+  std::vector<Queues> queues_;    // [ranks]
+  std::vector<BlockPool> pools_;  // [ranks]
   StepPlan plan_;
   StepResult result_;
   LiveMap live_;

@@ -14,6 +14,7 @@ struct EngineOptions {
   std::string kernels = "auto";    // auto, reference, avx2, avx512
   std::string compute = "bf16";    // exact, bf16
   std::string weights = "bf16";
+  int ranks = 1;                   // in this process
   int threads = 0;                 // per rank; 0: one per core
   int64_t kv_memory_bytes = 0;     // 0: 1 GiB, less when the context needs less
   int max_context = 0;             // 0: the model's

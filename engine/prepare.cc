@@ -34,11 +34,10 @@ std::string ServedName(const EngineOptions& options) {
   return path.has_filename() ? path.filename() : path.parent_path().filename();
 }
 
-// The experts of one rank's slots under the even placement.
-SlotExperts EvenSlots(const ModelConfig& config, int rank, int ranks) {
-  const LayerPlacement placement = EvenPlacement(config.experts, ranks);
+SlotExperts SlotsOfRank(const ModelConfig& config, const std::vector<LayerPlacement>& placement,
+                        int rank) {
   SlotExperts slots(config.layers);
-  for (const int layer : MoeLayers(config)) slots[layer] = ExpertsOfRank(placement, rank);
+  for (const int layer : MoeLayers(config)) slots[layer] = ExpertsOfRank(placement[layer], rank);
   return slots;
 }
 
@@ -58,10 +57,10 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
   ASSIGN_OR_RETURN(model.sizes,
                    ResolveSizes(options, config, KvBlockBytes(config, compute, *model.device)));
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  model.threads = options.threads > 0 ? options.threads : cores;
-  model.slots = EvenSlots(config, /*rank=*/0, /*ranks=*/1);
-  model.plan = PlanMemory(config, tensors, model.slots, *model.device, compute,
-                          PlanWorkspace(config, compute, model.sizes.step, nullptr).bytes);
+  model.threads = options.threads > 0 ? options.threads : std::max(1, cores / options.ranks);
+  model.placement.assign(config.layers, EvenPlacement(config.experts, options.ranks));
+  model.plan = PlanMemory(config, tensors, SlotsOfRank(config, model.placement, 0), *model.device,
+                          compute, PlanWorkspace(config, compute, model.sizes.step, nullptr).bytes);
 
   std::error_code error;
   const bool has_tokenizer =
@@ -76,14 +75,16 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
   info.compute = options.compute;
   info.weights = options.weights;
   info.kernels = model.device->kernels;
+  info.ranks = options.ranks;
   info.limits = {config.vocab_size, model.sizes.max_context, model.sizes.kv_blocks * kKvBlockTokens,
                  has_tokenizer};
   return model;
 }
 
 absl::Status CheckFits(const PreparedModel& model) {
-  return CheckFits(model.plan.weights_bytes, model.sizes.kv_bytes, model.plan.workspace_bytes,
-                   AvailableMemory());
+  const auto ranks = static_cast<size_t>(model.info.ranks);
+  return CheckFits(ranks * model.plan.weights_bytes, ranks * model.sizes.kv_bytes,
+                   ranks * model.plan.workspace_bytes, AvailableMemory());
 }
 
 }  // namespace ballast

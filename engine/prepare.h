@@ -3,11 +3,13 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/engine.h"
 #include "engine/model/memory_plan.h"
 #include "engine/model/weights.h"
+#include "engine/moe/placement.h"
 #include "engine/options.h"
 #include "engine/sizing.h"
 #include "engine/status.h"
@@ -19,8 +21,8 @@ struct PreparedModel {
   const Device* device = nullptr;
   int threads = 0;  // per rank
   EngineSizes sizes;
-  SlotExperts slots;  // of this rank
-  MemoryPlan plan;
+  std::vector<LayerPlacement> placement;  // [layers]; dense layers have none
+  MemoryPlan plan;                        // of rank 0
   ModelInfo info;
   // Mapped and validated; UNIMPLEMENTED when config.json asks for what is not supported.
   absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint;

@@ -8,18 +8,16 @@
 
 namespace ballast {
 
-Rank::Rank(const ModelConfig& config, const Device& device, const RankOptions& options)
+Rank::Rank(const ModelConfig& config, const Device& device, const RankOptions& options,
+           const Balance& balance, Communicator& comm)
     : config_(config),
       device_(device),
       options_(options),
+      balance_(balance),
+      comm_(comm),
       stream_(device.create_stream(options.threads)),
       rope_(ComputeRopeFrequencies(config.rope)) {
-  for (const std::vector<int>& experts : options.slots) {
-    std::vector<int32_t>& slots = slot_of_expert_.emplace_back(config.experts, -1);
-    for (size_t slot = 0; slot < experts.size(); ++slot) {
-      if (experts[slot] >= 0) slots[experts[slot]] = static_cast<int32_t>(slot);
-    }
-  }
+  for (const bool is_moe : config.is_moe) moe_layer_.push_back(is_moe ? moe_layers_++ : -1);
 }
 
 Rank::~Rank() {
@@ -30,13 +28,29 @@ Rank::~Rank() {
 
 absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(
     const Checkpoint& checkpoint, const Device& device, const RankOptions& options,
+    const Balance& balance, Communicator& comm,
     const std::function<void(size_t done, size_t total)>& progress) {
   const ModelConfig& config = checkpoint.config();
-  std::unique_ptr<Rank> rank(new Rank(config, device, options));
-  ASSIGN_OR_RETURN(rank->weights_, LoadWeights(checkpoint, config, options.slots, device,
-                                               rank->stream_, options.compute, progress));
+  std::unique_ptr<Rank> rank(new Rank(config, device, options, balance, comm));
+  SlotExperts slots(config.layers);
+  for (const int layer : MoeLayers(config)) {
+    const Replicas& replicas = balance.layers[layer];
+    const auto first = replicas.slot_expert.begin() + options.rank * replicas.slots_per_rank;
+    slots[layer].assign(first, first + replicas.slots_per_rank);
+  }
+  ASSIGN_OR_RETURN(rank->weights_, LoadWeights(checkpoint, config, slots, device, rank->stream_,
+                                               options.compute, progress));
   RETURN_IF_ERROR(rank->AllocateBuffers());
   return rank;
+}
+
+void Rank::Connect(std::span<const std::unique_ptr<Rank>> ranks) {
+  peers_.assign(config_.layers, {});
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    for (const std::unique_ptr<Rank>& rank : ranks) {
+      peers_[layer].push_back(&rank->weights_->layers[layer].moe);
+    }
+  }
 }
 
 absl::Status Rank::AllocateBuffers() {
@@ -74,7 +88,28 @@ AttentionInputs Rank::Upload(const RankBatch& batch) {
   return {spans, buffers_.kv_slots, buffers_.cos_sin};
 }
 
-void Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inputs, RankResult& result) {
+absl::Status Rank::RunFeedForward(int layer, int64_t rows, RankResult& result) {
+  const MoeRows moe_rows{Rows(buffers_.normed, rows), Rows(buffers_.x, rows),
+                         Rows(buffers_.hidden, rows)};
+  const int moe_layer = moe_layer_[layer];
+  if (moe_layer < 0) {
+    RunMlp(device_, stream_, weights_->layers[layer].dense, moe_rows.x, buffers_.moe.mlp,
+           moe_rows.hidden, /*accumulate=*/true);
+    return absl::OkStatus();
+  }
+  const MoeRank rank{device_, stream_, comm_, config_.router, balance_.costs, buffers_.moe, moe_};
+  RETURN_IF_ERROR(RunMoeLayer(rank, {balance_.layers[layer], peers_[layer]}, moe_rows));
+  const int64_t k = config_.experts_per_token;
+  for (int64_t i = 0; i < rows * k; ++i) {
+    result.routed[(i / k * moe_layers_ + moe_layer) * k + i % k] =
+        static_cast<uint16_t>(moe_.ids[i]);
+    ++result.expert_rows[int64_t{moe_layer} * config_.experts + moe_.ids[i]];
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inputs,
+                             RankResult& result) {
   const int64_t rows = batch.rows();
   const LayerContext context{device_, stream_, config_, buffers_, rows};
   const auto norm = [&](const float* weight) {
@@ -84,35 +119,19 @@ void Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inputs, Rank
       device_.convert(stream_, normed, Rows(buffers_.x, rows));
     }
   };
-  const MoeRows moe_rows{Rows(buffers_.normed, rows), Rows(buffers_.x, rows),
-                         Rows(buffers_.hidden, rows)};
-  const int64_t k = config_.experts_per_token;
-  const auto moe_layers = static_cast<int64_t>(MoeLayers(config_).size());
-  result.routed.resize(rows * moe_layers * k);
-  result.expert_rows.assign(moe_layers * config_.experts, 0);
+  result.routed.resize(rows * moe_layers_ * config_.experts_per_token);
+  result.expert_rows.assign(int64_t{moe_layers_} * config_.experts, 0);
 
   device_.embed(stream_, weights_->embedding, buffers_.tokens, Rows(buffers_.hidden, rows));
-  int64_t moe_layer = 0;
   for (int layer = 0; layer < config_.layers; ++layer) {
     const LayerWeights& weights = weights_->layers[layer];
     norm(weights.input_norm);
     RunAttention(context, weights.attention, kv_[layer], inputs, groups_);
     norm(weights.post_attention_norm);
-    if (config_.is_moe[layer]) {
-      RunMoeLayer(device_, stream_, config_.router, weights.moe, slot_of_expert_[layer],
-                  buffers_.moe, moe_rows, moe_);
-      for (int64_t i = 0; i < rows * k; ++i) {
-        const int32_t expert = moe_.ids[i];
-        result.routed[(i / k * moe_layers + moe_layer) * k + i % k] = static_cast<uint16_t>(expert);
-        ++result.expert_rows[moe_layer * config_.experts + expert];
-      }
-      ++moe_layer;
-    } else {
-      RunMlp(device_, stream_, weights.dense, moe_rows.x, buffers_.moe.mlp, moe_rows.hidden,
-             /*accumulate=*/true);
-    }
+    RETURN_IF_ERROR(RunFeedForward(layer, rows, result));
     heartbeat_.fetch_add(1, std::memory_order_relaxed);
   }
+  return absl::OkStatus();
 }
 
 void Rank::SampleRows(const RankBatch& batch, RankResult& result) {
@@ -124,11 +143,14 @@ void Rank::SampleRows(const RankBatch& batch, RankResult& result) {
   for (int64_t begin = 0; begin < total; begin += options_.sizes.logit_rows) {
     const int64_t rows = std::min(options_.sizes.logit_rows, total - begin);
     logit_rows_.resize(rows);
-    for (int64_t i = 0; i < rows; ++i) logit_rows_[i] = batch.samples[begin + i].row;
-    device_.upload(stream_, buffers_.logit_rows, logit_rows_.data(), rows * sizeof(int32_t));
+    for (int64_t i = 0; i < rows; ++i) {
+      logit_rows_[i] = static_cast<const float*>(buffers_.hidden.data) +
+                       batch.samples[begin + i].row * buffers_.hidden.stride;
+    }
+    device_.upload(stream_, buffers_.logit_rows, logit_rows_.data(), rows * sizeof(void*));
     const MatView hidden = Rows(buffers_.logit_hidden, rows);
     const MatView logits = Rows(buffers_.logits, rows);
-    device_.copy_rows(stream_, Rows(buffers_.hidden, batch.rows()), buffers_.logit_rows, hidden);
+    device_.copy_rows(stream_, buffers_.logit_rows, hidden);
     device_.rms_norm(stream_, hidden, weights_->final_norm, config_.rms_norm_eps,
                      Rows(buffers_.logit_x, rows));
     const MatmulGroup head{&weights_->lm_head, 0, rows, 0, 0};
@@ -143,12 +165,13 @@ void Rank::SampleRows(const RankBatch& batch, RankResult& result) {
   }
 }
 
-void Rank::RunStep(const StepPlan& plan, RankResult& result) {
+absl::Status Rank::RunStep(const StepPlan& plan, RankResult& result) {
   const auto start = std::chrono::steady_clock::now();
   const RankBatch& batch = plan.ranks[options_.rank];
-  RunLayers(batch, Upload(batch), result);
+  RETURN_IF_ERROR(RunLayers(batch, Upload(batch), result));
   SampleRows(batch, result);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return absl::OkStatus();
 }
 
 }  // namespace ballast

@@ -1,16 +1,18 @@
-// A rank: a device, its weights, its KV cache and its share of every step. With one rank it runs on
-// the engine's loop thread; with several each has a thread or a process of its own.
+// A rank: a device, its weights, its KV cache and its share of every step.
 #pragma once
 
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/comm/communicator.h"
 #include "engine/model/attention.h"
 #include "engine/model/weights.h"
 #include "engine/model/workspace.h"
+#include "engine/moe/replicas.h"
 #include "engine/sampler.h"
 #include "engine/status.h"
 #include "engine/step.h"
@@ -24,45 +26,62 @@ struct RankOptions {
   Compute compute = Compute::kBF16;
   int64_t kv_blocks = 0;
   StepSizes sizes;
-  SlotExperts slots;  // the experts this rank holds, per layer
+};
+
+// What all ranks know alike of where experts stand and what their work costs.
+struct Balance {
+  std::vector<Replicas> layers;  // [layers]; dense layers have none
+  CostParameters costs;
 };
 
 // One thread at a time, but for heartbeat().
 class Rank {
  public:
   // Loads the weights and allocates workspace and KV cache. RESOURCE_EXHAUSTED when memory ends.
-  // `config`, `checkpoint` and `device` outlive the rank.
+  // `checkpoint`, `device`, `balance` and `comm` outlive the rank.
   static absl::StatusOr<std::unique_ptr<Rank>> Create(
       const Checkpoint& checkpoint, const Device& device, const RankOptions& options,
+      const Balance& balance, Communicator& comm,
       const std::function<void(size_t done, size_t total)>& progress);
   ~Rank();
 
-  // Runs options.rank's share of the plan. Nothing on the device is allocated.
-  void RunStep(const StepPlan& plan, RankResult& result);
+  // Lets the rank read the weights of the others' slots where they lie. `ranks` are all of this
+  // process, by number, itself included; before the first step.
+  void Connect(std::span<const std::unique_ptr<Rank>> ranks);
+
+  // Runs this rank's share of the plan, with no rows too. Collective. Nothing on the device is
+  // allocated. Errors are the communicator's; the result is then meaningless.
+  absl::Status RunStep(const StepPlan& plan, RankResult& result);
 
   // Grows with every layer of every step: a step that lives, however long it takes.
   uint64_t heartbeat() const { return heartbeat_.load(std::memory_order_relaxed); }
 
  private:
-  Rank(const ModelConfig& config, const Device& device, const RankOptions& options);
+  Rank(const ModelConfig& config, const Device& device, const RankOptions& options,
+       const Balance& balance, Communicator& comm);
   absl::Status AllocateBuffers();
   AttentionInputs Upload(const RankBatch& batch);
-  void RunLayers(const RankBatch& batch, const AttentionInputs& inputs, RankResult& result);
+  absl::Status RunLayers(const RankBatch& batch, const AttentionInputs& inputs, RankResult& result);
+  absl::Status RunFeedForward(int layer, int64_t rows, RankResult& result);
   void SampleRows(const RankBatch& batch, RankResult& result);
 
   const ModelConfig& config_;
   const Device& device_;
   const RankOptions options_;
+  const Balance& balance_;
+  Communicator& comm_;
   Stream stream_;
   std::unique_ptr<ModelWeights> weights_;
   RopeFrequencies rope_;
   Workspace buffers_;
-  std::vector<KvCache> kv_;                           // [layers]
-  std::vector<std::vector<int32_t>> slot_of_expert_;  // [layers][experts]
+  std::vector<KvCache> kv_;     // [layers]
+  std::vector<int> moe_layer_;  // [layers] its number among the MoE layers; -1: dense
+  int moe_layers_ = 0;
+  std::vector<std::vector<const MoeWeights*>> peers_;  // [layers][ranks]
   MoeScratch moe_;
   std::vector<MatmulGroup> groups_;
   std::vector<float> cos_sin_;
-  std::vector<int32_t> logit_rows_;
+  std::vector<const void*> logit_rows_;
   std::vector<float> logits_;
   SampleScratch sample_scratch_;
   std::atomic<uint64_t> heartbeat_{0};

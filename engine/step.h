@@ -27,10 +27,10 @@ struct TokenCount {
 
 // One row whose logits are wanted: to draw the token that follows it, or to score a known one.
 struct SampleRow {
-  int32_t row = 0;           // row of the batch
-  int32_t position = 0;      // position of the token to be drawn or scored (the row's own + 1)
-  int32_t target = -1;       // >= 0: the known token to score; nothing is drawn
-  int32_t logprobs = -1;     // as ResponseParams: -1 none, 0 the token's own, n the n best too
+  int32_t row = 0;        // row of the batch
+  int32_t position = 0;   // position of the token to be drawn or scored (the row's own + 1)
+  int32_t target = -1;    // >= 0: the known token to score; nothing is drawn
+  int32_t logprobs = -1;  // as ResponseParams: -1 none, 0 the token's own, n the n best too
   float temperature = 1.0f;
   float top_p = 1.0f;
   int32_t top_k = 0;
@@ -68,8 +68,8 @@ struct StepPlan {
 
 struct TokenLogprobs {
   int32_t token = 0;
-  std::optional<float> logprob;  // absent for the first prompt token
-  int32_t rank = 0;              // 1 is the most likely
+  std::optional<float> logprob;                // absent for the first prompt token
+  int32_t rank = 0;                            // 1 is the most likely
   std::vector<std::pair<int32_t, float>> top;  // best first, ties to the lower id
 };
 
@@ -80,9 +80,9 @@ struct Sampled {
 };
 
 struct RankResult {
-  std::vector<Sampled> samples;        // as RankBatch.samples
-  std::vector<uint16_t> routed;        // [rows, moe layers, k] expert ids, best first
-  std::vector<int64_t> expert_rows;    // [moe layers, experts] rows routed there by this batch
+  std::vector<Sampled> samples;      // as RankBatch.samples
+  std::vector<uint16_t> routed;      // [rows, moe layers, k] expert ids, best first
+  std::vector<int64_t> expert_rows;  // [moe layers, experts] rows routed there by this batch
   double seconds = 0;
 };
 

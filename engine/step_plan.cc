@@ -89,29 +89,35 @@ void AppendScores(const Sequence& sequence, int32_t rows, int32_t first_row, Ran
   }
 }
 
+void AppendSequence(const ScheduledRows& scheduled, std::span<const int32_t> eos,
+                    RankBatch& batch) {
+  const Sequence& sequence = *scheduled.sequence;
+  const auto first_row = static_cast<int32_t>(batch.tokens.size());
+  for (int32_t i = 0; i < scheduled.rows; ++i) {
+    const int32_t position = sequence.computed + i;
+    batch.tokens.push_back(sequence.tokens[position]);
+    batch.positions.push_back(position);
+    batch.kv_slots.push_back(sequence.blocks[position / kKvBlockTokens] * kKvBlockTokens +
+                             position % kKvBlockTokens);
+  }
+  batch.spans.push_back({first_row, scheduled.rows, sequence.computed,
+                         static_cast<int64_t>(batch.block_tables.size())});
+  Append(batch.block_tables, std::span<const int32_t>(sequence.blocks));
+  AppendScores(sequence, scheduled.rows, first_row, batch);
+  if (scheduled.draws) {
+    batch.samples.push_back(DrawRow(sequence, first_row + scheduled.rows - 1, eos, batch));
+  }
+}
+
 }  // namespace
 
-void BuildStepPlan(const Schedule& schedule, std::span<const int32_t> eos_token_ids,
+void BuildStepPlan(std::span<const Schedule> schedules, std::span<const int32_t> eos_token_ids,
                    StepPlan& plan) {
-  for (RankBatch& batch : plan.ranks) Clear(batch);
-  for (const ScheduledRows& scheduled : schedule.rows) {
-    const Sequence& sequence = *scheduled.sequence;
-    RankBatch& batch = plan.ranks[sequence.rank];
-    const auto first_row = static_cast<int32_t>(batch.tokens.size());
-    for (int32_t i = 0; i < scheduled.rows; ++i) {
-      const int32_t position = sequence.computed + i;
-      batch.tokens.push_back(sequence.tokens[position]);
-      batch.positions.push_back(position);
-      batch.kv_slots.push_back(sequence.blocks[position / kKvBlockTokens] * kKvBlockTokens +
-                               position % kKvBlockTokens);
-    }
-    batch.spans.push_back({first_row, scheduled.rows, sequence.computed,
-                           static_cast<int64_t>(batch.block_tables.size())});
-    Append(batch.block_tables, std::span<const int32_t>(sequence.blocks));
-    AppendScores(sequence, scheduled.rows, first_row, batch);
-    if (scheduled.draws) {
-      batch.samples.push_back(
-          DrawRow(sequence, first_row + scheduled.rows - 1, eos_token_ids, batch));
+  for (size_t rank = 0; rank < schedules.size(); ++rank) {
+    RankBatch& batch = plan.ranks[rank];
+    Clear(batch);
+    for (const ScheduledRows& scheduled : schedules[rank].rows) {
+      AppendSequence(scheduled, eos_token_ids, batch);
     }
   }
 }

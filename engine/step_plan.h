@@ -1,4 +1,4 @@
-// From a schedule to the plain arrays that ranks run.
+// From schedules to the plain arrays that ranks run.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,10 @@
 
 namespace ballast {
 
-// Fills ranks[0 .. ranks) of `plan`; its vectors keep their capacity. Samples of a sequence stand
+// Fills plan.ranks, one per schedule; its vectors keep their capacity. Samples of a sequence stand
 // in row order, those of prompt log-probabilities (target >= 0) before the one that draws. Block
 // tables must cover the scheduled rows (ApplySchedule). Pure.
-void BuildStepPlan(const Schedule& schedule, std::span<const int32_t> eos_token_ids,
+void BuildStepPlan(std::span<const Schedule> schedules, std::span<const int32_t> eos_token_ids,
                    StepPlan& plan);
 
 }  // namespace ballast

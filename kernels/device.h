@@ -208,11 +208,13 @@ struct Device {
   // ids, weights [rows, k]; bias [experts] or null.
   void (*route)(Stream stream, MatView logits, const RouterConfig& config, const float* bias,
                 int32_t* ids, float* weights);
-  // out[i, :] = x[source[i], :], same type.
-  void (*copy_rows)(Stream stream, MatView x, const int32_t* source, MatView out);
-  // out[t, :] += sum over slot j = 0 .. k-1, in that order, of weights[t, j] * y[row_of[t*k + j], :],
-  // then + shared[t, :] when shared.data is set; the sum is formed first and added to out once. f32.
-  void (*combine)(Stream stream, MatView y, const int32_t* row_of, const float* weights, int32_t k,
+  // out[i, :] = the out.cols entries of out's type at rows[i]: rows come from anywhere in device
+  // memory, another rank's included.
+  void (*copy_rows)(Stream stream, const void* const* rows, MatView out);
+  // out[t, :] += sum over choices j = 0 .. k-1, in that order, of weights[t, j] * the row at
+  // rows[t*k + j], then + shared[t, :] when shared.data is set; the sum is formed first and added to
+  // out once. All f32.
+  void (*combine)(Stream stream, const float* const* rows, const float* weights, int32_t k,
                   MatView shared, MatView out);
 };
 

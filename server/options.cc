@@ -69,15 +69,16 @@ void AddEngineKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
                              "Activations: exact is float32, bf16 is faster"));
   knobs.push_back(OnlyChoiceKnob("weights", "bf16", "int8 and int4 are", &engine.weights,
                                  "Weights in memory; bf16: as published"));
-  knobs.push_back(
-      CountKnob("threads", 0, 4096, &engine.threads, "Compute threads; 0: one per core"));
-  knobs.push_back(
-      BytesKnob("kv-memory", &engine.kv_memory_bytes,
-                "Memory for keys and values; 0: 1GiB, less when the context needs less"));
+  knobs.push_back(CountKnob("ranks", 1, 64, &engine.ranks,
+                            "Ranks in this process; experts are spread over them"));
+  knobs.push_back(CountKnob("threads", 0, 4096, &engine.threads,
+                            "Compute threads of a rank; 0: the cores, shared by the ranks"));
+  knobs.push_back(BytesKnob("kv-memory", &engine.kv_memory_bytes,
+                            "A rank's keys and values; 0: 1GiB, less when the context needs less"));
   knobs.push_back(CountKnob("max-context", 0, 1 << 24, &engine.max_context,
                             "Tokens of prompt and output together; 0: the model's"));
   knobs.push_back(CountKnob("step-tokens", 1, 1 << 16, &engine.step_tokens,
-                            "Rows of one step: decodes and chunks of prefill together"));
+                            "Rows of one step on all ranks: decodes and chunks of prefill"));
   knobs.push_back(
       CountKnob("max-running", 1, 1 << 14, &engine.max_running, "Outputs generated at once"));
   knobs.push_back(CountKnob("max-waiting", 1, 1 << 20, &engine.max_waiting,

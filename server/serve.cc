@@ -99,7 +99,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> StartGrpc(const ServeOptions& option
     log.Debug("request rejected", {{"reason", reason}});
   };
   events.on_seed_drawn = [&log](std::string_view request_id, uint64_t seed) {
-    log.Debug("seed drawn", {{"request_id", request_id}, {"seed", seed}});
+    log.Info("seed drawn", {{"request_id", request_id}, {"seed", seed}});
   };
   return GrpcServer::Start(grpc, std::move(events));
 }

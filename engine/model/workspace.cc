@@ -62,8 +62,7 @@ void PlanFeedForward(const ModelConfig& c, DType act, int64_t rows, Arena& arena
   w.router_logits = arena.Matrix(DType::kF32, rows, c.experts);
   w.expert_ids = arena.Array<int32_t>(expert_rows);
   w.expert_weights = arena.Array<float>(expert_rows);
-  w.source = arena.Array<int32_t>(expert_rows);
-  w.row_of = arena.Array<int32_t>(expert_rows);
+  w.rows = arena.Array<const void*>(expert_rows);
   w.expert_x = arena.Matrix(act, expert_rows, c.hidden);
   w.expert_h = arena.Matrix(act, expert_rows, c.expert_intermediate);
   w.expert_y = arena.Matrix(DType::kF32, expert_rows, c.hidden);
@@ -83,7 +82,7 @@ Workspace PlanWorkspace(const ModelConfig& config, Compute compute, const StepSi
   PlanAttention(config, act, sizes.rows, arena, w);
   PlanFeedForward(config, act, sizes.rows, arena, w.moe);
 
-  w.logit_rows = arena.Array<int32_t>(sizes.logit_rows);
+  w.logit_rows = arena.Array<const void*>(sizes.logit_rows);
   w.logit_hidden = arena.Matrix(DType::kF32, sizes.logit_rows, config.hidden);
   w.logit_x = exact ? w.logit_hidden : arena.Matrix(act, sizes.logit_rows, config.hidden);
   w.logits = arena.Matrix(DType::kF32, sizes.logit_rows, config.vocab_size);

@@ -42,7 +42,7 @@ struct Workspace {
   MoeBuffers moe;
 
   // Logits, a tile of L = logit_rows at a time
-  int32_t* logit_rows = nullptr;  // [L]
+  const void** logit_rows = nullptr;  // [L] where the rows of `hidden` lie
   MatView logit_hidden;           // f32 [L, hidden]
   MatView logit_x;                // act [L, hidden]; `logit_hidden` itself in exact compute
   MatView logits;                 // f32 [L, vocab]

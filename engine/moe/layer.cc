@@ -3,45 +3,91 @@
 namespace ballast {
 namespace {
 
-void Route(const Device& device, Stream stream, const RouterConfig& router,
-           const MoeWeights& weights, const MoeBuffers& w, MatView normed,
-           std::vector<int32_t>& ids) {
+// A rank that holds an expert's slot.
+const MlpWeights& WeightsOfTarget(const MoeLayer& layer, const std::vector<Spill>& spills,
+                                  int32_t target) {
+  const Replicas& replicas = layer.replicas;
+  int32_t slot = target;
+  if (target >= replicas.slots()) {
+    const Spill& spill = spills[target - replicas.slots()];
+    for (const int32_t held : replicas.SlotsOf(spill.expert)) {
+      if (replicas.slot_rank[held] == spill.from) slot = held;
+    }
+  }
+  return layer.ranks[replicas.slot_rank[slot]]->slots[slot % replicas.slots_per_rank];
+}
+
+void Route(const MoeRank& r, const MoeWeights& weights, MatView normed) {
+  const MoeBuffers& w = r.buffers;
   const MatView logits = Rows(w.router_logits, normed.rows);
   const MatmulGroup product{&weights.router, 0, normed.rows, 0, 0};
-  device.matmul(stream, normed, &product, 1, logits, false);
-  device.route(stream, logits, router, weights.router_bias, w.expert_ids, w.expert_weights);
-  ids.resize(normed.rows * router.k);
-  device.download(stream, ids.data(), w.expert_ids, ids.size() * sizeof(int32_t));
-  device.synchronize(stream);
+  r.device.matmul(r.stream, normed, &product, 1, logits, false);
+  r.device.route(r.stream, logits, r.router, weights.router_bias, w.expert_ids, w.expert_weights);
+  r.scratch.ids.resize(normed.rows * r.router.k);
+  r.device.download(r.stream, r.scratch.ids.data(), w.expert_ids,
+                    r.scratch.ids.size() * sizeof(int32_t));
+  r.device.synchronize(r.stream);
 }
 
-void Dispatch(const Device& device, Stream stream, int32_t k, int32_t slots,
-              std::span<const int32_t> slot_of_expert, const MoeBuffers& w, MatView x,
-              MoeScratch& scratch) {
-  SortBySlot(scratch.ids, k, slot_of_expert, slots, scratch.rows);
-  const size_t bytes = scratch.ids.size() * sizeof(int32_t);
-  device.upload(stream, w.source, scratch.rows.source.data(), bytes);
-  device.upload(stream, w.row_of, scratch.rows.row_of.data(), bytes);
-  device.copy_rows(stream, x, w.source, Rows(w.expert_x, x.rows * k));
+// Every rank learns all counts and comes to the same split.
+absl::Status AssignRows(const MoeRank& r, const Replicas& replicas) {
+  MoeScratch& s = r.scratch;
+  s.counts.resize(replicas.experts);
+  CountRows(s.ids, s.counts);
+  s.all_counts.resize(static_cast<size_t>(replicas.ranks) * replicas.experts);
+  RETURN_IF_ERROR(r.comm.AllGather(s.counts, s.all_counts));
+  Assign(s.all_counts, replicas, r.costs, s.assign, s.assignment);
+  Split(s.all_counts, replicas, s.assignment, s.split_scratch, s.split);
+  PlanDispatch(r.comm.rank(), s.ids, r.router.k, replicas, s.assignment.spills, s.split, s.dispatch,
+               s.plan);
+  return absl::OkStatus();
 }
 
-void RunExperts(const Device& device, Stream stream, const MoeWeights& weights, const MoeBuffers& w,
-                MoeScratch& scratch) {
-  scratch.gate_up.clear();
-  scratch.down.clear();
-  for (size_t slot = 0; slot < weights.slots.size(); ++slot) {
-    const int64_t begin = scratch.rows.slot_begin[slot];
-    const int64_t rows = scratch.rows.slot_begin[slot + 1] - begin;
+// Brings the rows of this rank's experts together, by target.
+absl::Status Dispatch(const MoeRank& r, MatView x) {
+  MoeScratch& s = r.scratch;
+  RETURN_IF_ERROR(r.comm.ExchangeRows(x, s.plan.give, s.plan.receive_counts, s.received));
+  const size_t rows = s.plan.order.size();
+  s.pointers.resize(rows);
+  for (size_t i = 0; i < rows; ++i) s.pointers[i] = s.received[s.plan.order[i]];
+  r.device.upload(r.stream, r.buffers.rows, s.pointers.data(), rows * sizeof(void*));
+  r.device.copy_rows(r.stream, r.buffers.rows,
+                     Rows(r.buffers.expert_x, static_cast<int64_t>(rows)));
+  return absl::OkStatus();
+}
+
+void RunExperts(const MoeRank& r, const MoeLayer& layer) {
+  MoeScratch& s = r.scratch;
+  s.gate_up.clear();
+  s.down.clear();
+  for (size_t t = 0; t < s.plan.targets.size(); ++t) {
+    const int64_t begin = s.plan.target_begin[t];
+    const int64_t rows = s.plan.target_begin[t + 1] - begin;
     if (rows == 0) continue;
-    const MlpWeights& expert = weights.slots[slot];
-    scratch.gate_up.push_back({&expert.gate, &expert.up, begin, rows});
-    scratch.down.push_back({&expert.down, begin, rows, 0, 0});
+    const MlpWeights& expert = WeightsOfTarget(layer, s.assignment.spills, s.plan.targets[t]);
+    s.gate_up.push_back({&expert.gate, &expert.up, begin, rows});
+    s.down.push_back({&expert.down, begin, rows, 0, 0});
   }
-  const auto rows = static_cast<int64_t>(scratch.ids.size());
-  const auto groups = static_cast<int64_t>(scratch.down.size());
-  const MatView h = Rows(w.expert_h, rows);
-  device.gate_up(stream, Rows(w.expert_x, rows), scratch.gate_up.data(), groups, h);
-  device.matmul(stream, h, scratch.down.data(), groups, Rows(w.expert_y, rows), false);
+  if (s.down.empty()) return;
+  const auto rows = static_cast<int64_t>(s.plan.order.size());
+  const auto groups = static_cast<int64_t>(s.down.size());
+  const MatView h = Rows(r.buffers.expert_h, rows);
+  r.device.gate_up(r.stream, Rows(r.buffers.expert_x, rows), s.gate_up.data(), groups, h);
+  r.device.matmul(r.stream, h, s.down.data(), groups, Rows(r.buffers.expert_y, rows), false);
+}
+
+// Sends answers back and adds them up in choice order, whichever rank they come from.
+absl::Status Combine(const MoeRank& r, MatView shared, MatView hidden) {
+  MoeScratch& s = r.scratch;
+  const MatView y = Rows(r.buffers.expert_y, static_cast<int64_t>(s.plan.order.size()));
+  r.device.synchronize(r.stream);
+  RETURN_IF_ERROR(r.comm.ExchangeRows(y, s.plan.back, s.plan.return_counts, s.received));
+  s.pointers.resize(s.ids.size());
+  for (size_t i = 0; i < s.received.size(); ++i) s.pointers[s.plan.choice[i]] = s.received[i];
+  r.device.upload(r.stream, r.buffers.rows, s.pointers.data(), s.pointers.size() * sizeof(void*));
+  r.device.combine(r.stream, reinterpret_cast<const float* const*>(r.buffers.rows),
+                   r.buffers.expert_weights, r.router.k, shared, hidden);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -56,20 +102,18 @@ void RunMlp(const Device& device, Stream stream, const MlpWeights& weights, MatV
   device.matmul(stream, h, &down, 1, out, accumulate);
 }
 
-void RunMoeLayer(const Device& device, Stream stream, const RouterConfig& router,
-                 const MoeWeights& weights, std::span<const int32_t> slot_of_expert,
-                 const MoeBuffers& buffers, const MoeRows& rows, MoeScratch& scratch) {
+absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRows& rows) {
+  const MoeWeights& weights = *layer.ranks[rank.comm.rank()];
   MatView shared;
   if (weights.shared.gate.data != nullptr) {
-    shared = Rows(buffers.shared, rows.x.rows);
-    RunMlp(device, stream, weights.shared, rows.x, buffers.mlp, shared, false);
+    shared = Rows(rank.buffers.shared, rows.x.rows);
+    RunMlp(rank.device, rank.stream, weights.shared, rows.x, rank.buffers.mlp, shared, false);
   }
-  Route(device, stream, router, weights, buffers, rows.normed, scratch.ids);
-  Dispatch(device, stream, router.k, static_cast<int32_t>(weights.slots.size()), slot_of_expert,
-           buffers, rows.x, scratch);
-  RunExperts(device, stream, weights, buffers, scratch);
-  device.combine(stream, Rows(buffers.expert_y, rows.x.rows * router.k), buffers.row_of,
-                 buffers.expert_weights, router.k, shared, rows.hidden);
+  Route(rank, weights, rows.normed);
+  RETURN_IF_ERROR(AssignRows(rank, layer.replicas));
+  RETURN_IF_ERROR(Dispatch(rank, rows.x));
+  RunExperts(rank, layer);
+  return Combine(rank, shared, rows.hidden);
 }
 
 }  // namespace ballast

@@ -1,26 +1,29 @@
-// One mixture-of-experts layer: Route -> Dispatch -> RunExperts -> Combine.
+// One mixture-of-experts layer: Route -> Assign -> Dispatch -> RunExperts -> Combine.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "engine/comm/communicator.h"
+#include "engine/moe/assignment.h"
 #include "engine/moe/dispatch.h"
 #include "engine/moe/expert_weights.h"
+#include "engine/moe/split.h"
+#include "engine/status.h"
 #include "kernels/device.h"
 
 namespace ballast {
 
 // Device buffers of the feed-forward half of a layer; part of the model's workspace. R = rows of a
-// step, k = experts per token; "act" is f32 in exact compute, bf16 otherwise.
+// step on all ranks together, k = experts per token; "act" is f32 in exact compute, bf16 otherwise.
 struct MoeBuffers {
   MatView mlp;                      // act [R, max(dense, shared intermediate)]
   MatView shared;                   // f32 [R, hidden]
   MatView router_logits;            // f32 [R, experts]
   int32_t* expert_ids = nullptr;    // [R, k]
   float* expert_weights = nullptr;  // [R, k]
-  int32_t* source = nullptr;        // [R*k]
-  int32_t* row_of = nullptr;        // [R*k]
+  const void** rows = nullptr;      // [R*k] where received rows lie, then where answers lie
   MatView expert_x;                 // act [R*k, hidden]
   MatView expert_h;                 // act [R*k, expert intermediate]
   MatView expert_y;                 // f32 [R*k, hidden]
@@ -28,24 +31,50 @@ struct MoeBuffers {
 
 // Host-side scratch; its vectors keep their capacity from step to step.
 struct MoeScratch {
-  std::vector<int32_t> ids;  // [rows * k] expert choices, best first
-  ExpertRows rows;
+  std::vector<int32_t> ids;         // [rows * k] expert choices, best first
+  std::vector<int32_t> counts;      // [experts] of this rank's rows
+  std::vector<int32_t> all_counts;  // [ranks, experts]
+  AssignScratch assign;
+  Assignment assignment;
+  SplitScratch split_scratch;
+  RowSplit split;
+  DispatchScratch dispatch;
+  DispatchPlan plan;
+  std::vector<const void*> received;
+  std::vector<const void*> pointers;
   std::vector<GateUpGroup> gate_up;
   std::vector<MatmulGroup> down;
 };
 
-// What a feed-forward block reads and adds to: the rows of this step.
+// What a rank's MoE layers share.
+struct MoeRank {
+  const Device& device;
+  Stream stream;
+  Communicator& comm;
+  const RouterConfig& router;
+  const CostParameters& costs;
+  const MoeBuffers& buffers;
+  MoeScratch& scratch;
+};
+
+// One layer: where experts stand, and the weights of every rank's slots (a rank reads the weights
+// of a spilled expert where they lie).
+struct MoeLayer {
+  const Replicas& replicas;
+  std::span<const MoeWeights* const> ranks;  // [ranks]; its own is complete, peers' have slots
+};
+
+// What a feed-forward block reads and adds to: this rank's rows of the step.
 struct MoeRows {
   MatView normed;  // f32 [rows, hidden], what the router reads
   MatView x;       // act [rows, hidden], the same values, what the experts read
   MatView hidden;  // f32 [rows, hidden], the residual stream, added to
 };
 
-// rows.hidden += experts(rows.x), shared experts included. slot_of_expert [experts] says where in
-// weights.slots an expert stands. Afterwards scratch.ids has the routing.
-void RunMoeLayer(const Device& device, Stream stream, const RouterConfig& router,
-                 const MoeWeights& weights, std::span<const int32_t> slot_of_expert,
-                 const MoeBuffers& buffers, const MoeRows& rows, MoeScratch& scratch);
+// rows.hidden += experts(rows.x), shared experts included. Collective: every rank calls it for the
+// same layer, with no rows too. Afterwards scratch.ids has the routing of this rank's rows.
+// Errors are the communicator's.
+absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRows& rows);
 
 // out = down(silu(gate x) * up x), f32; with `accumulate`, out += it.
 void RunMlp(const Device& device, Stream stream, const MlpWeights& weights, MatView x,

@@ -113,11 +113,11 @@ void Merge(float part_max, float part_sum, const float* part, int64_t n, float* 
   for (int64_t i = 0; i < n; ++i) out[i] = std::fma(part[i], b, out[i] * a);
 }
 
-void Combine(const float* y, int64_t stride, const int32_t* row_of, const float* weights, int64_t k,
-             const float* shared, int64_t n, float* out) {
+void Combine(const float* const* rows, const float* weights, int64_t k, const float* shared,
+             int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) {
     float s = 0.0f;
-    for (int64_t j = 0; j < k; ++j) s = std::fma(weights[j], y[row_of[j] * stride + i], s);
+    for (int64_t j = 0; j < k; ++j) s = std::fma(weights[j], rows[j][i], s);
     if (shared != nullptr) s += shared[i];
     out[i] += s;
   }

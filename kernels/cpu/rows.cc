@@ -101,23 +101,22 @@ void Rope(Stream stream, HeadsView x, const float* cos_sin, int64_t rotary_dim, 
   });
 }
 
-void CopyRows(Stream stream, MatView x, const int32_t* source, MatView out) {
+void CopyRows(Stream stream, const void* const* rows, MatView out) {
   ForRows(stream, out.rows, out.cols, [&](int64_t row) {
-    std::memcpy(At(out.data, out.type, row * out.stride),
-                At(static_cast<const void*>(x.data), x.type, source[row] * x.stride),
-                static_cast<size_t>(out.cols) * SizeOf(x.type));
+    std::memcpy(At(out.data, out.type, row * out.stride), rows[row],
+                static_cast<size_t>(out.cols) * SizeOf(out.type));
   });
 }
 
-void Combine(Stream stream, MatView y, const int32_t* row_of, const float* weights, int32_t k,
+void Combine(Stream stream, const float* const* rows, const float* weights, int32_t k,
              MatView shared, MatView out) {
   const InnerLoops& loops = StreamOf(stream).loops;
   ForRows(stream, out.rows, out.cols * (k + 1), [&](int64_t row) {
     const float* extra = shared.data == nullptr
                              ? nullptr
                              : static_cast<const float*>(shared.data) + row * shared.stride;
-    loops.combine(static_cast<const float*>(y.data), y.stride, row_of + row * k, weights + row * k,
-                  k, extra, out.cols, static_cast<float*>(out.data) + row * out.stride);
+    loops.combine(rows + row * k, weights + row * k, k, extra, out.cols,
+                  static_cast<float*>(out.data) + row * out.stride);
   });
 }
 

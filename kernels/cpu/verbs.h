@@ -14,8 +14,8 @@ void Convert(Stream stream, MatView x, MatView out);
 void Clamp(Stream stream, MatView x, float limit);
 void Rope(Stream stream, HeadsView x, const float* cos_sin, int64_t rotary_dim, bool interleaved,
           HeadsView out);
-void CopyRows(Stream stream, MatView x, const int32_t* source, MatView out);
-void Combine(Stream stream, MatView y, const int32_t* row_of, const float* weights, int32_t k,
+void CopyRows(Stream stream, const void* const* rows, MatView out);
+void Combine(Stream stream, const float* const* rows, const float* weights, int32_t k,
              MatView shared, MatView out);
 
 void Matmul(Stream stream, MatView x, const MatmulGroup* groups, int64_t num_groups, MatView out,

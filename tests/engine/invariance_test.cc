@@ -130,6 +130,16 @@ TEST_P(InvarianceTest, ThreadsChangeNothing) {
   }
 }
 
+TEST_P(InvarianceTest, RanksChangeNothing) {
+  const auto requests = SomeRequests(12);
+  const auto want = Alone(Options(), requests);
+  for (const int ranks : {2, 3, 4, 8}) {
+    EngineOptions options = Options();
+    options.ranks = ranks;
+    ExpectSame(want, AskAll(*MakeEngine(options), requests));
+  }
+}
+
 TEST_P(InvarianceTest, TheSameSeedDrawsTheSameTwice) {
   const auto engine = MakeEngine(Options());
   auto requests = Requests(6, engine->info().config.vocab_size);

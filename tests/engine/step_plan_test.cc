@@ -28,12 +28,12 @@ Request Prompt(std::vector<int32_t> prompt) {
 }
 
 StepPlan Build(const std::vector<ScheduledRows>& rows, std::vector<int32_t> eos = {2}) {
-  Schedule schedule;
-  schedule.rows = rows;
+  std::vector<Schedule> schedules(1);
+  schedules[0].rows = rows;
   StepPlan plan;
   plan.ranks.resize(1);
   plan.ranks[0].tokens = {99};  // left from the step before
-  BuildStepPlan(schedule, eos, plan);
+  BuildStepPlan(schedules, eos, plan);
   return plan;
 }
 

@@ -152,7 +152,12 @@ TEST_P(Rows, CopyRowsGathers) {
     Matrix x = Matrix::Random(type, 6, 21, 7, 2);
     Matrix out(type, 4, 21);
     const int32_t source[] = {5, 0, 5, 3};
-    runner->copy_rows(runner.stream(), x.View(), source, out.View());
+    std::vector<const void*> rows;
+    for (const int32_t row : source) {
+      rows.push_back(static_cast<const char*>(x.View().data) +
+                     row * x.View().stride * static_cast<int64_t>(SizeOf(type)));
+    }
+    runner->copy_rows(runner.stream(), rows.data(), out.View());
     for (int64_t r = 0; r < 4; ++r) {
       for (int64_t c = 0; c < 21; ++c) ASSERT_EQ(out.Get(r, c), x.Get(source[r], c));
     }
@@ -166,10 +171,14 @@ TEST_P(Rows, CombineAddsSlotsInOrderThenShared) {
     Matrix shared = Matrix::Random(DType::kF32, 3, cols, 9);
     const int32_t row_of[] = {8, 0, 1, 2, 3, 4, 7, 6, 5};
     const std::vector<float> weights = RandomFloats(9, 10);
+    std::vector<const float*> rows;
+    for (const int32_t row : row_of) {
+      rows.push_back(static_cast<const float*>(y.View().data) + row * y.View().stride);
+    }
     for (const bool with_shared : {false, true}) {
       Matrix out = Matrix::Random(DType::kF32, 3, cols, 11);
       const Matrix before = out;
-      runner->combine(runner.stream(), y.View(), row_of, weights.data(), 3,
+      runner->combine(runner.stream(), rows.data(), weights.data(), 3,
                       with_shared ? shared.View() : MatView{}, out.View());
       for (int64_t t = 0; t < 3; ++t) {
         for (int64_t c = 0; c < cols; ++c) {

@@ -6,8 +6,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/engine/moe/balance_cases.h"
-#include "tests/support/expert_loads.h"
+#include "tools/balance_cases.h"
+#include "tools/expert_loads.h"
 
 namespace ballast {
 namespace {

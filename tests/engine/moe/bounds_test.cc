@@ -4,7 +4,7 @@
 
 #include "engine/moe/assignment.h"
 #include "gtest/gtest.h"
-#include "tests/engine/moe/balance_cases.h"
+#include "tools/balance_cases.h"
 
 namespace ballast {
 namespace {

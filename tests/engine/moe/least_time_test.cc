@@ -2,7 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/engine/moe/balance_cases.h"
+#include "tools/balance_cases.h"
 
 namespace ballast {
 namespace {

@@ -6,7 +6,7 @@
 #include "engine/moe/bounds.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/engine/moe/balance_cases.h"
+#include "tools/balance_cases.h"
 
 namespace ballast {
 namespace {
