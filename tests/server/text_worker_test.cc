@@ -18,10 +18,10 @@ TEST(TextWorker, ShortTextIsDoneOnTheCallersThread) {
 }
 
 TEST(TextWorker, LongTextDoesNotStandBeforeShorterText) {
-  TextWorker worker;
   std::promise<void> release;
   std::promise<void> short_done;
   std::future<void> released = release.get_future();
+  TextWorker worker;  // ends its threads before what they use dies
   ASSERT_TRUE(worker.Run(TextWorker::kLongBytes + 1, [&] { released.wait(); }).ok());
   ASSERT_TRUE(worker.Run(TextWorker::kInlineBytes + 1, [&] { short_done.set_value(); }).ok());
   short_done.get_future().wait();
