@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "engine/moe/split.h"
-#include "tests/engine/moe/balance_cases.h"
-#include "tests/support/expert_loads.h"
+#include "tools/balance_cases.h"
+#include "tools/expert_loads.h"
 
 namespace ballast {
 namespace {
