@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/integration/process.h"
+#include "tests/integration/served_model.h"
 
 namespace ballast {
 namespace {
@@ -13,45 +13,10 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-const char kModel[] = BALLAST_SOURCE_DIR "/models/ballast-mini";
-
 Finished Ballast(std::vector<std::string> arguments, const std::string& input = "") {
   arguments.insert(arguments.begin(), BALLAST_PROGRAM);
   return RunProgram(arguments, input);
 }
-
-std::vector<std::string> ServeCommand(std::vector<std::string> more) {
-  std::vector<std::string> command = {BALLAST_PROGRAM, "serve",  kModel,       "--grpc",
-                                      "127.0.0.1:0",   "--http", "127.0.0.1:0"};
-  command.insert(command.end(), more.begin(), more.end());
-  return command;
-}
-
-// A server that is ready for requests.
-class Server {
- public:
-  explicit Server(std::vector<std::string> more = {}) : process_(ServeCommand(std::move(more))) {
-    EXPECT_TRUE(process_.WaitForErr("info serving")) << process_.Err();
-    const std::string log = process_.Err();
-    const size_t at = log.find("listening grpc=") + 15;
-    grpc_ = log.substr(at, log.find(' ', at) - at);
-  }
-  Process& process() { return process_; }
-  const std::string& grpc() const { return grpc_; }
-
-  std::vector<std::string> GenerateCommand(std::vector<std::string> more) const {
-    std::vector<std::string> command = {BALLAST_PROGRAM, "generate", "--server", grpc_};
-    command.insert(command.end(), more.begin(), more.end());
-    return command;
-  }
-  Finished Generate(const std::vector<std::string>& more, const std::string& input = "") const {
-    return RunProgram(GenerateCommand(more), input);
-  }
-
- private:
-  Process process_;
-  std::string grpc_;
-};
 
 TEST(Commands, WrongUsageExitsWithTwoAndHelpWithZero) {
   EXPECT_EQ(Ballast({}).code, 2);
@@ -71,7 +36,7 @@ TEST(Commands, WrongUsageExitsWithTwoAndHelpWithZero) {
 }
 
 TEST(Commands, InspectCountsTheBundledModel) {
-  const Finished inspected = Ballast({"inspect", "--json", kModel});
+  const Finished inspected = Ballast({"inspect", "--json", kBundledModel});
   ASSERT_EQ(inspected.code, 0) << inspected.err;
   const auto json = nlohmann::json::parse(inspected.out);
   EXPECT_EQ(json["name"], "ballast-mini");
@@ -92,7 +57,7 @@ TEST(Commands, InspectRefusesWhatIsNoCheckpoint) {
 }
 
 TEST(Commands, StreamedAndUnaryTextAgree) {
-  const Server server;
+  const ServedModel server;
   const std::vector<std::string> greedy = {"--temperature", "0", "--max-tokens", "12"};
   std::vector<std::string> arguments = greedy;
   arguments.push_back("The experts");
@@ -113,7 +78,7 @@ TEST(Commands, StreamedAndUnaryTextAgree) {
 }
 
 TEST(Commands, GenerateSaysWhatIsWrong) {
-  const Server server;
+  const ServedModel server;
   const Finished range = server.Generate({"--top-p", "1.5", "x"});
   EXPECT_EQ(range.code, 1);
   EXPECT_THAT(range.err, HasSubstr("INVALID_ARGUMENT"));
@@ -127,9 +92,9 @@ TEST(Commands, GenerateSaysWhatIsWrong) {
 }
 
 TEST(Commands, ATakenPortEndsServeWithOne) {
-  const Server server;
+  const ServedModel server;
   const Finished second =
-      Ballast({"serve", kModel, "--grpc", server.grpc(), "--http", "127.0.0.1:0"});
+      Ballast({"serve", kBundledModel, "--grpc", server.grpc(), "--http", "127.0.0.1:0"});
   EXPECT_EQ(second.code, 1);
   EXPECT_THAT(second.err, HasSubstr(server.grpc()));
 }
@@ -142,7 +107,7 @@ TEST(Commands, ServeRefusesWhatCannotFitWithTheNumbers) {
 }
 
 TEST(Commands, TermLetsARunningRequestFinish) {
-  Server server;
+  ServedModel server;
   Process client(server.GenerateCommand({"--ignore-eos", "--max-tokens", "1500", "The experts"}));
   ASSERT_TRUE(client.WaitForOut());
   server.process().Signal(SIGTERM);
@@ -152,7 +117,7 @@ TEST(Commands, TermLetsARunningRequestFinish) {
 }
 
 TEST(Commands, ThePassedDrainLimitFailsWhatStillRuns) {
-  Server server({"--drain-timeout", "0s"});
+  ServedModel server({"--drain-timeout", "0s"});
   Process client(server.GenerateCommand({"--ignore-eos", "--max-tokens", "2000", "The experts"}));
   ASSERT_TRUE(client.WaitForOut());
   client.Signal(SIGSTOP);  // a client that cannot finish first
@@ -165,7 +130,7 @@ TEST(Commands, ThePassedDrainLimitFailsWhatStillRuns) {
 }
 
 TEST(Commands, InterruptedClientsGoQuietly) {
-  const Server server;
+  const ServedModel server;
   Process client(server.GenerateCommand({"--ignore-eos", "The experts"}));
   ASSERT_TRUE(client.WaitForOut());
   client.Signal(SIGINT);

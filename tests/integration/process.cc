@@ -89,6 +89,11 @@ bool Process::WaitForOut() {
   return WaitUntil([&] { return !Out().empty(); });
 }
 
+bool Process::WaitForEnd() {
+  WaitUntil([&] { return over_; });
+  return over_;
+}
+
 Finished RunProgram(const std::vector<std::string>& command, const std::string& input) {
   return Process(command, input).Wait();
 }

@@ -24,6 +24,7 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
+  pid_t pid() const { return pid_; }
   void Signal(int number) const;
   Finished Wait();
   std::string Out() const;
@@ -32,6 +33,8 @@ class Process {
   bool WaitForErr(const std::string& text);
   // The same of stdout: until it holds at least one byte.
   bool WaitForOut();
+  // Waits until it has ended. False: a minute passed.
+  bool WaitForEnd();
 
  private:
   template <typename Seen>
