@@ -3,6 +3,7 @@
 #include "engine/concat.h"
 #include "engine/model/weight_arena.h"
 #include "engine/model/weight_list.h"
+#include "engine/model/workspace.h"
 
 namespace ballast {
 namespace {
@@ -38,19 +39,7 @@ int64_t CountParameters(const ModelConfig& config, const ExpertNames& names) {
 }  // namespace
 
 size_t KvBytesPerToken(const ModelConfig& config, const Device& device, Compute compute) {
-  KvCache cache;
-  cache.type = compute == Compute::kExact ? DType::kF32 : DType::kBF16;
-  cache.blocks = 1;
-  if (config.attention == AttentionKind::kLatent) {
-    cache.kv_heads = 1;
-    cache.k_dim = config.kv_lora_rank + config.qk_rope_head_dim;
-    cache.v_dim = config.kv_lora_rank;
-    cache.v_in_k = true;
-  } else {
-    cache.kv_heads = config.kv_heads;
-    cache.k_dim = config.head_dim;
-    cache.v_dim = config.v_head_dim;
-  }
+  const KvCache cache = KvCacheShape(config, compute, /*blocks=*/1);
   return device.kv_bytes(cache) * static_cast<size_t>(config.layers) / kKvBlockTokens;
 }
 
