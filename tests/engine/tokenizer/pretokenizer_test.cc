@@ -68,6 +68,14 @@ TEST(PreTokenizer, MetaspacePrependsAsItsSchemeSays) {
   EXPECT_THAT(Pieces(metaspace("never"), "a b", true), ElementsAre("a", "_b"));
 }
 
+TEST(PreTokenizer, OnlyTheFirstPieceIsAtTheStart) {
+  const std::string json =
+      R"({"type": "Sequence", "pretokenizers": [
+           {"type": "Digits"},
+           {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first"}]})";
+  EXPECT_THAT(Pieces(json, "a1b"), ElementsAre("_a", "1", "b"));
+}
+
 TEST(PreTokenizer, ByteLevelPutsASpaceInFrontWhenAsked) {
   const std::string json = R"({"type": "ByteLevel", "add_prefix_space": true})";
   EXPECT_THAT(Pieces(json, "it's 12"), ElementsAre(" it", "'s", " 12"));
