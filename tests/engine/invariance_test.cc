@@ -150,7 +150,7 @@ std::vector<Setting> Settings() {
   std::vector<Setting> settings;
   for (const char* compute : {"exact", "bf16"}) {
     for (const char* name : {"deepseek_v3-groups", "deepseek_v3-qlora-yarn", "qwen3_moe-mixed",
-                             "olmoe-clip", "mixtral"}) {
+                             "olmoe-clip", "mixtral", "deepseek_v3-odd", "qwen3_moe-window"}) {
       settings.push_back({GoldenFolder(name), compute});
     }
     settings.push_back({MiniModel(), compute});
