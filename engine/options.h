@@ -8,19 +8,19 @@
 namespace ballast {
 
 struct EngineOptions {
-  std::string model;               // folder
-  std::string served_model_name;   // empty: the folder's name
+  std::string model;              // folder
+  std::string served_model_name;  // empty: the folder's name
   std::string device = "cpu";
-  std::string kernels = "auto";    // auto, reference, avx2, avx512
-  std::string compute = "bf16";    // exact, bf16
+  std::string kernels = "auto";  // auto, reference, avx2, avx512
+  std::string compute = "bf16";  // exact, bf16
   std::string weights = "bf16";
-  int ranks = 1;                   // in this process
-  int threads = 0;                 // per rank; 0: one per core
-  int64_t kv_memory_bytes = 0;     // 0: 1 GiB, less when the context needs less
-  int max_context = 0;             // 0: the model's
+  int ranks = 1;                // in this process
+  int threads = 0;              // per rank; 0: one per core
+  int64_t kv_memory_bytes = 0;  // 0: 1 GiB, less when the context needs less
+  int max_context = 0;          // 0: the model's
   int step_tokens = 512;
   int max_running = 64;
-  int max_waiting = 1024;          // requests
+  int max_waiting = 1024;  // requests
   int64_t max_waiting_tokens = 1 << 20;
 };
 

@@ -12,7 +12,8 @@
 //     its own pairwise instruction, in k order too);
 //   - sums over a row (norms, softmax): 16 interleaved partial sums, lane j taking the elements
 //     k with k % 16 == j, then halved pairwise (8, 4, 2, 1);
-//   - attention: keys in partitions of kAttentionPartition, each reduced by itself, merged in order.
+//   - attention: keys in partitions of kAttentionPartition, each reduced by itself, merged in
+//   order.
 //
 // Threading: a Stream belongs to one caller at a time. Different streams may run at once on
 // different memory.
@@ -98,7 +99,7 @@ struct GateUpGroup {
 // With `v_in_k` the values are the first v_dim entries of the keys (MLA's latent, kv_heads = 1) and
 // take no memory of their own.
 struct KvCache {
-  void* data = nullptr;  // kv_bytes(cache) bytes from `allocate`; need not be cleared
+  void* data = nullptr;      // kv_bytes(cache) bytes from `allocate`; need not be cleared
   DType type = DType::kF32;  // kF32 or kBF16
   int64_t blocks = 0;
   int64_t kv_heads = 0;
@@ -212,8 +213,8 @@ struct Device {
   // memory, another rank's included.
   void (*copy_rows)(Stream stream, const void* const* rows, MatView out);
   // out[t, :] += sum over choices j = 0 .. k-1, in that order, of weights[t, j] * the row at
-  // rows[t*k + j], then + shared[t, :] when shared.data is set; the sum is formed first and added to
-  // out once. All f32.
+  // rows[t*k + j], then + shared[t, :] when shared.data is set; the sum is formed first and added
+  // to out once. All f32.
   void (*combine)(Stream stream, const float* const* rows, const float* weights, int32_t k,
                   MatView shared, MatView out);
 };

@@ -125,7 +125,7 @@ void FillUsage(const Usage& from, v1::Usage* to) {
 }  // namespace
 
 absl::StatusOr<Request> ToRequest(const v1::GenerateRequest& message, const ModelInfo& info,
-                                  Drawn drawn) {
+                                  const Drawn& drawn) {
   if (!message.model().empty() && message.model() != info.name) {
     return absl::NotFoundError(absl::StrCat("model: found \"", message.model(),
                                             "\", expected the served \"", info.name,
@@ -135,7 +135,7 @@ absl::StatusOr<Request> ToRequest(const v1::GenerateRequest& message, const Mode
     return FieldError("input", "nothing", "text or token_ids");
   }
   Request request;
-  request.id = message.request_id().empty() ? std::move(drawn.request_id) : message.request_id();
+  request.id = message.request_id().empty() ? drawn.request_id : message.request_id();
   request.sampling = ToSampling(message.sampling(), info.defaults);
   request.sampling.seed = message.sampling().has_seed() ? message.sampling().seed() : drawn.seed;
   FillStopping(message.stopping(), info.defaults, &request.stopping);

@@ -23,7 +23,7 @@ struct Drawn {
 // types cannot hold or do not know (input, model, request_id); ValidateRequest does the rest.
 // INVALID_ARGUMENT names the field; NOT_FOUND: another model.
 absl::StatusOr<Request> ToRequest(const v1::GenerateRequest& message, const ModelInfo& info,
-                                  Drawn drawn);
+                                  const Drawn& drawn);
 
 // True when the answer depends on a seed that the client did not give.
 bool NeedsSeed(const v1::GenerateRequest& message, const Request& request);

@@ -177,7 +177,7 @@ grpc::Status Stream(v1::TextGeneration::Stub& stub, grpc::ClientContext& context
 grpc::Status Answer(v1::TextGeneration::Stub& stub, grpc::ClientContext& context,
                     const v1::GenerateRequest& request) {
   v1::GenerateResponse response;
-  const grpc::Status status = stub.Generate(&context, request, &response);
+  grpc::Status status = stub.Generate(&context, request, &response);
   if (!status.ok()) return status;
   google::protobuf::util::JsonPrintOptions format;
   format.preserve_proto_field_names = true;

@@ -103,7 +103,7 @@ absl::Status Checkpoint::Files::AddShard(const std::string& name,
 }
 
 absl::Status Checkpoint::Files::AddAll() {
-  const absl::Status single = AddShard(kSingleFile, nullptr);
+  absl::Status single = AddShard(kSingleFile, nullptr);
   if (!absl::IsNotFound(single)) return single;
   absl::StatusOr<std::string> index = ReadSmallFile(Join(folder, kIndexFile), kMaxIndexBytes);
   if (absl::IsNotFound(index.status())) {

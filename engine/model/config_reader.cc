@@ -9,7 +9,6 @@
 namespace ballast {
 
 using simdjson::dom::element;
-using simdjson::dom::element_type;
 
 // What a reader and its children share.
 struct ConfigReader::Document {

@@ -43,9 +43,9 @@ struct Workspace {
 
   // Logits, a tile of L = logit_rows at a time
   const void** logit_rows = nullptr;  // [L] where the rows of `hidden` lie
-  MatView logit_hidden;           // f32 [L, hidden]
-  MatView logit_x;                // act [L, hidden]; `logit_hidden` itself in exact compute
-  MatView logits;                 // f32 [L, vocab]
+  MatView logit_hidden;               // f32 [L, hidden]
+  MatView logit_x;                    // act [L, hidden]; `logit_hidden` itself in exact compute
+  MatView logits;                     // f32 [L, vocab]
 
   // The step's inputs on the device
   int32_t* tokens = nullptr;        // [R]

@@ -127,10 +127,10 @@ absl::StatusOr<std::unique_ptr<Tokenizer::Model>> Tokenizer::Model::Parse(
   RETURN_IF_ERROR(CheckTemplate(root, post_processor, max_id + 1));
   ASSIGN_OR_RETURN(std::optional<int32_t> bos, ParseBos(config_json, added, *bpe));
   PutBosInFront(bos, &post_processor);
-  return std::unique_ptr<Model>(
-      new Model{AddedTokenSplitter(std::move(raw)), std::move(normalizer),
-                AddedTokenSplitter(std::move(normalized)), std::move(pretokenizer), std::move(bpe),
-                std::move(post_processor), std::move(decoder), std::move(decoded), max_id + 1});
+  return std::make_unique<Model>(
+      Model{AddedTokenSplitter(std::move(raw)), std::move(normalizer),
+            AddedTokenSplitter(std::move(normalized)), std::move(pretokenizer), std::move(bpe),
+            std::move(post_processor), std::move(decoder), std::move(decoded), max_id + 1});
 }
 
 }  // namespace ballast

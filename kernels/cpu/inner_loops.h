@@ -71,8 +71,8 @@ struct InnerLoops {
   //   sum = fma(part_sum, b, sum * a); out[i] = fma(part[i], b, out[i] * a)
   void (*merge)(float part_max, float part_sum, const float* part, int64_t n, float* max,
                 float* sum, float* out);
-  // s = 0; s = fma(weights[j], rows[j][i], s) for j = 0 .. k-1; then s += shared[i] if there is one;
-  // out[i] += s.
+  // s = 0; s = fma(weights[j], rows[j][i], s) for j = 0 .. k-1; then s += shared[i] if there is
+  // one; out[i] += s.
   void (*combine)(const float* const* rows, const float* weights, int64_t k, const float* shared,
                   int64_t n, float* out);
 };

@@ -91,7 +91,7 @@ TEST(ValidateRequest, RefusesNumbersOutOfRangeByField) {
   };
   for (const auto& [path, spoil] : floats) {
     for (const float bad : {kNaN, kInfinity, -kInfinity, -2.5f, 1e30f}) {
-      Refusal(path, [&spoil, bad](Request& r) { spoil(r, bad); });
+      Refusal(path, [spoil = spoil, bad](Request& r) { spoil(r, bad); });
     }
   }
   for (const float zero : {0.0f, -0.0f}) {
