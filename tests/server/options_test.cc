@@ -89,7 +89,8 @@ TEST(Options, WhatThisBuildLacksIsRefusedByName) {
             "--weights: found 'int8', expected bf16 (int8 and int4 are not in this build)");
   EXPECT_EQ(ServeError({"m", "--device", "cuda"}),
             "--device: found 'cuda', expected cpu (cuda is not in this build)");
-  EXPECT_THAT(ServeError({"m", "--ranks", "2"}), HasSubstr("unknown option '--ranks'"));
+  EXPECT_THAT(ServeError({"m", "--placement", "f"}), HasSubstr("unknown option '--placement'"));
+  EXPECT_THAT(ServeError({"m", "--ranks", "0"}), HasSubstr("--ranks: found '0'"));
 }
 
 TEST(Options, ContradictionsAreRefused) {
