@@ -15,6 +15,8 @@ namespace {
 using ::testing::HasSubstr;
 using Code = grpc::StatusCode;
 
+const char kAborted[] = R"(ballast_requests_total{finish_reason="aborted"})";
+
 // A request of somebody else is answered as always.
 void ExpectAnswers(ServedModel& server) {
   v1::GenerateResponse response;
@@ -67,6 +69,7 @@ TEST(Clients, APassedDeadlineFreesTheKv) {
     EXPECT_TRUE(server.AwaitIdle()) << server.Get("/metrics").body;
   }
   EXPECT_GT(chunks, 0) << "no token came before the deadline";
+  EXPECT_GE(server.Metric(kAborted), 1) << server.Get("/metrics").body;  // not: ran to its end
   ExpectAnswers(server);
   server.Stop();
 }
@@ -77,13 +80,12 @@ TEST(Clients, OneKilledMidStreamIsForgottenAndOthersGoOn) {
   Process client(server.GenerateCommand({"--ignore-eos", "The experts"}));
   ASSERT_TRUE(client.WaitForOut()) << client.Err();
   client.Signal(SIGKILL);
-  const std::string aborted = R"(ballast_requests_total{finish_reason="aborted"})";
-  EXPECT_TRUE(server.AwaitMetric(aborted, 1)) << server.Get("/metrics").body;
+  EXPECT_TRUE(server.AwaitMetric(kAborted, 1)) << server.Get("/metrics").body;
   EXPECT_EQ(client.Wait().code, 128 + SIGKILL);
   EXPECT_TRUE(other.Read());
   other.Cancel();
   EXPECT_TRUE(server.AwaitIdle());
-  EXPECT_EQ(server.Metric(aborted), 2);
+  EXPECT_EQ(server.Metric(kAborted), 2);
   server.Stop();
 }
 

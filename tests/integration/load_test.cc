@@ -50,10 +50,12 @@ struct Question {
 };
 
 std::vector<Question> AskQuestions(v1::TextGeneration::Stub& stub) {
-  const std::vector<std::string> prompts = {
-      "The experts", "Q: What is 25 + 17?\nA:", "And it came to pass", "func Max(x, y int) int {",
-      "In the beginning of the year, when the snow had gone and the roads were open again, the "
-      "two of them set out for the coast with"};
+  const std::string long_prompt =
+      "In the beginning of the year, when the snow had gone and the roads were open again, the two "
+      "of them set out for the coast with";
+  const std::vector<std::string> prompts = {"The experts",
+                                            "Q: What is 25 + 17?\nA:", "And it came to pass",
+                                            "func Max(x, y int) int {", long_prompt};
   std::vector<Question> questions;
   for (size_t i = 0; i < 2 * prompts.size(); ++i) {
     Question question;
@@ -188,6 +190,9 @@ TEST(Load, SixtyFourStreamsHalfOfThemCancelledLeaveNothingBehind) {
 
   EXPECT_TRUE(server.AwaitIdle()) << server.Get("/metrics").body;
   EXPECT_GT(running_in_the_middle, 0);
+  // Most of those that left did so while the engine worked for them; it must have stopped.
+  EXPECT_GT(server.Metric(R"(ballast_requests_total{finish_reason="aborted"})"),
+            (endings.cancelled + endings.late) / 2);
   EXPECT_GT(endings.whole, 0);
   EXPECT_GT(endings.cancelled, 0);
   EXPECT_GT(endings.late, 0);

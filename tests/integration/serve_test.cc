@@ -23,7 +23,7 @@ std::string Read(const std::string& path) {
 }
 
 std::string WriteKeys(const std::string& name, const std::string& text) {
-  const std::string path = testing::TempDir() + "ballast-" + std::to_string(getpid()) + name;
+  std::string path = testing::TempDir() + "ballast-" + std::to_string(getpid()) + name;
   std::ofstream(path) << text;
   return path;
 }
