@@ -166,8 +166,7 @@ double SteadyResidentBytes(pid_t pid) {
 
 TEST(Load, SixtyFourStreamsHalfOfThemCancelledLeaveNothingBehind) {
   ServedModel server({"--kv-memory", kKvMemory, "--max-context", "256"});
-  const auto asker = server.Connect();
-  const std::vector<Question> questions = AskQuestions(*asker);
+  const std::vector<Question> questions = AskQuestions(server.stub());
   ASSERT_FALSE(HasFailure());
 
   const Clock::time_point start = Clock::now();
@@ -186,6 +185,7 @@ TEST(Load, SixtyFourStreamsHalfOfThemCancelledLeaveNothingBehind) {
   std::this_thread::sleep_until(start + LoadTime() - std::chrono::seconds(1));
   const double end_bytes = SteadyResidentBytes(server.process().pid());
   for (std::thread& thread : threads) thread.join();
+  stubs.clear();
   ASSERT_FALSE(HasFailure());
 
   EXPECT_TRUE(server.AwaitIdle()) << server.Get("/metrics").body;
@@ -204,7 +204,7 @@ TEST(Load, SixtyFourStreamsHalfOfThemCancelledLeaveNothingBehind) {
       server.Metric("ballast_preemptions_total"), middle_bytes / (1 << 20), end_bytes / (1 << 20));
 
   v1::GenerateResponse response;
-  ASSERT_TRUE(asker->Generate(Context().get(), questions[0].request, &response).ok());
+  ASSERT_TRUE(server.stub().Generate(Context().get(), questions[0].request, &response).ok());
   const auto& ids = response.outputs(0).token_ids();
   EXPECT_EQ(std::vector<uint32_t>(ids.begin(), ids.end()), questions[0].answer);
   const std::string log = server.Stop();
