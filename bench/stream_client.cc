@@ -188,8 +188,9 @@ RefusalFigures Overflow(const ClientPlan& plan) {
   for (int i = 0; i < plan.waiting; ++i) {
     waiting.push_back(std::make_unique<OpenStream>(*stub, request));
   }
-  // The streams are under way, not yet all in the queue.
-  for (int i = 0; i < 10 && RefusalMilliseconds(*stub, request) < 0; ++i) {
+  // A request that came before the last of them took a place that is free when it gives up.
+  for (int i = 0; i < 5 && RefusalMilliseconds(*stub, request) < 0; ++i) {
+    waiting.push_back(std::make_unique<OpenStream>(*stub, request));
   }
   RefusalFigures figures;
   const int half = plan.requests / 2;
