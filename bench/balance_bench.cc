@@ -3,6 +3,7 @@
 // there.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -148,7 +149,7 @@ Trace RandomTrace(int ranks, int experts, int slots, int rows_per_rank, Random& 
       for (int expert = 0; expert < experts; ++expert) {
         const double expected = load[static_cast<size_t>(expert)] / sum * rows_per_rank;
         rows[static_cast<size_t>(source) * experts + expert] =
-            static_cast<int32_t>(expected * random(0, 2000) / 1000 + 0.5);
+            static_cast<int32_t>(std::lround(expected * random(0, 2000) / 1000));
       }
     }
     trace.steps.push_back(std::move(rows));

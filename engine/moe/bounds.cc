@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/status.h"
+
 namespace ballast {
 
 int64_t FreePlacementBound(std::span<const int32_t> expert_rows, const CostParameters& costs,
@@ -14,6 +16,7 @@ int64_t FreePlacementBound(std::span<const int32_t> expert_rows, const CostParam
   for (int rank = 0; rank < ranks; ++rank) {
     speeds += SpeedOf(costs, rank);
   }
+  CHECK(speeds > 0);
   return (load * kNominalSpeed + speeds - 1) / speeds;
 }
 
