@@ -53,6 +53,13 @@ class ScriptedEngine : public Engine {
   void StartDrain() override {}
   void FailAll(const std::string&) override {}
   EngineStats Stats() const override { return {}; }
+  ExpertLoad GetExpertLoad() const override { return {}; }
+  PlacementState GetPlacement() const override { return {}; }
+  void ApplyPlacement(PlacementRequest, PlacementCallback done) override {
+    done(absl::UnimplementedError("no model"));
+  }
+  BalancingState SetPaused(bool) override { return {}; }
+  BalancingState Balancing() const override { return {}; }
 
   Times times() const;  // waits for the rounds to be over
 

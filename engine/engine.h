@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/balancing.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/config.h"
 #include "engine/options.h"
@@ -74,7 +75,8 @@ struct StepReport {
   int32_t prefill_rows = 0;  // rows of chunks of prefill
   int32_t decode_rows = 0;
   int32_t preemptions = 0;
-  const StepResult* result = nullptr;  // expert_rows of every rank
+  const StepResult* result = nullptr;
+  const StepPlan* plan = nullptr;  // costs, placement_version
 };
 
 // A request that is over, for metrics.
@@ -93,6 +95,8 @@ struct EngineEvents {
   std::function<void(double seconds)> on_token_latency;              // between tokens of one output
   std::function<void(int32_t query, int32_t hit)> on_prefix_query;   // prompt tokens asked, found
   std::function<void(int32_t prompt, int32_t generated)> on_tokens;  // newly counted tokens
+  std::function<void(const PlacementReport&)> on_placement;
+  std::function<void(double seconds)> on_replan;  // from any thread: a plan was computed
 };
 
 struct EngineStats {
@@ -135,6 +139,16 @@ class Engine {
   // Fails every live request with UNAVAILABLE.
   virtual void FailAll(const std::string& why) = 0;
   virtual EngineStats Stats() const = 0;
+
+  // --- experts; any thread ----------------------------------------------------------------------
+  virtual ExpertLoad GetExpertLoad() const = 0;
+  virtual PlacementState GetPlacement() const = 0;
+  // `done` is called once, from any thread, when every layer is in force on every rank; of a dry
+  // run when it is checked. Cancels a running replan and pins the layers until SetPaused(false).
+  virtual void ApplyPlacement(PlacementRequest request, PlacementCallback done) = 0;
+  // Paused: no replans; assign and spill go on. Returns the state that holds from now on.
+  virtual BalancingState SetPaused(bool paused) = 0;
+  virtual BalancingState Balancing() const = 0;
 };
 
 }  // namespace ballast

@@ -236,8 +236,17 @@ void EngineLoop::RunStep() {
   AdvanceAll(schedules, report);
   report.seconds = SecondsBetween(start, Clock::now());
   report.result = &result_;
+  report.plan = &plan_;
   Call(events_.on_step, report);
 }
+
+ExpertLoad EngineLoop::GetExpertLoad() const { return {}; }
+PlacementState EngineLoop::GetPlacement() const { return {}; }
+void EngineLoop::ApplyPlacement(PlacementRequest, PlacementCallback done) {
+  done(absl::UnimplementedError("placements cannot be applied yet"));
+}
+BalancingState EngineLoop::SetPaused(bool) { return {}; }
+BalancingState EngineLoop::Balancing() const { return {}; }
 
 void EngineLoop::AdvanceAll(const std::vector<Schedule>& schedules, StepReport& report) {
   for (size_t rank = 0; rank < schedules.size(); ++rank) {

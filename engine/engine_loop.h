@@ -45,6 +45,11 @@ class EngineLoop : public Engine {
   void StartDrain() override;
   void FailAll(const std::string& why) override;
   EngineStats Stats() const override;
+  ExpertLoad GetExpertLoad() const override;
+  PlacementState GetPlacement() const override;
+  void ApplyPlacement(PlacementRequest request, PlacementCallback done) override;
+  BalancingState SetPaused(bool paused) override;
+  BalancingState Balancing() const override;
 
  private:
   enum class End { kAbort, kCancel };

@@ -7,6 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "engine/moe/cost_model.h"
+#include "engine/moe/cost_parameters.h"
+#include "engine/moe/placement.h"
 #include "engine/request.h"
 #include "kernels/device.h"
 
@@ -60,9 +63,19 @@ struct RankBatch {
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
 };
 
+// A layer's placement that takes force with a step. The weights of every expert that is new on a
+// rank lie in one of its spare buffers already.
+struct LayerChange {
+  int32_t layer = 0;
+  LayerPlacement placement;
+};
+
 struct StepPlan {
   uint64_t step = 0;
   uint64_t placement_version = 1;
+  std::vector<LayerChange>
+      changes;  // what placement_version changes; empty: it was in force before
+  CostParameters costs;
   std::vector<RankBatch> ranks;  // [ranks]
 };
 
@@ -79,10 +92,22 @@ struct Sampled {
   std::optional<TokenLogprobs> logprobs;
 };
 
+// What all ranks decided alike of one MoE layer in a step; times as in assignment.h.
+struct LayerBalance {
+  int64_t spilled_rows = 0;
+  int64_t imports = 0;          // experts whose weights were lent
+  int64_t rows_over_bound = 0;  // rows' worth of time by which the longest rank passes the bound
+  int64_t value = 0;            // predicted time of the longest rank
+};
+
 struct RankResult {
   std::vector<Sampled> samples;      // as RankBatch.samples
   std::vector<uint16_t> routed;      // [rows, moe layers, k] expert ids, best first
   std::vector<int64_t> expert_rows;  // [moe layers, experts] rows routed there by this batch
+  std::vector<int64_t> run_rows;  // [moe layers] rows of any batch that ran here, spilled ones too
+  std::vector<ExpertTiming> timings;  // [moe layers] of the experts that ran here
+  std::vector<LayerBalance> balance;  // [moe layers] the same on every rank
+  double wait_seconds = 0;            // waiting for other ranks in exchanges
   double seconds = 0;
 };
 

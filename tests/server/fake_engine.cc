@@ -142,4 +142,59 @@ void FakeEngine::Run() {
   }
 }
 
+ExpertLoad FakeEngine::GetExpertLoad() const {
+  const std::lock_guard lock(mutex_);
+  return load_;
+}
+
+PlacementState FakeEngine::GetPlacement() const {
+  const std::lock_guard lock(mutex_);
+  return placement_;
+}
+
+void FakeEngine::ApplyPlacement(PlacementRequest request, PlacementCallback done) {
+  std::function<void(PlacementRequest, PlacementCallback)> answer;
+  PlacementChange change;
+  {
+    const std::lock_guard lock(mutex_);
+    answer = on_apply_;
+    if (!answer && !request.dry_run) {
+      placement_.layers = request.layers;
+      ++placement_.version;
+    }
+    change.version = placement_.version;
+  }
+  if (answer) {
+    answer(std::move(request), std::move(done));
+  } else {
+    done(change);
+  }
+}
+
+BalancingState FakeEngine::SetPaused(bool paused) {
+  const std::lock_guard lock(mutex_);
+  balancing_.paused = paused;
+  return balancing_;
+}
+
+BalancingState FakeEngine::Balancing() const {
+  const std::lock_guard lock(mutex_);
+  return balancing_;
+}
+
+void FakeEngine::SetExpertLoad(ExpertLoad load) {
+  const std::lock_guard lock(mutex_);
+  load_ = std::move(load);
+}
+
+void FakeEngine::SetPlacement(PlacementState placement) {
+  const std::lock_guard lock(mutex_);
+  placement_ = std::move(placement);
+}
+
+void FakeEngine::OnApplyPlacement(std::function<void(PlacementRequest, PlacementCallback)> answer) {
+  const std::lock_guard lock(mutex_);
+  on_apply_ = std::move(answer);
+}
+
 }  // namespace ballast

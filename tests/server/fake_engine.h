@@ -33,9 +33,18 @@ class FakeEngine : public Engine {
   void StartDrain() override;
   void FailAll(const std::string& why) override;
   EngineStats Stats() const override;
+  ExpertLoad GetExpertLoad() const override;
+  PlacementState GetPlacement() const override;
+  void ApplyPlacement(PlacementRequest request, PlacementCallback done) override;
+  BalancingState SetPaused(bool paused) override;
+  BalancingState Balancing() const override;
 
   ModelInfo& mutable_info() { return info_; }  // before the server has it
-  void RefuseWith(absl::Status status);        // every Submit from now on
+  void SetExpertLoad(ExpertLoad load);
+  void SetPlacement(PlacementState placement);
+  // What to answer to ApplyPlacement; without it the placement is taken as it is.
+  void OnApplyPlacement(std::function<void(PlacementRequest, PlacementCallback)> answer);
+  void RefuseWith(absl::Status status);  // every Submit from now on
   void SetProgressing(bool progressing);
   // Delivers on the loop thread; the last piece of news ends the request. Unknown ids are ignored.
   void Say(const std::string& id, OutputDelta delta);
@@ -67,6 +76,10 @@ class FakeEngine : public Engine {
   std::set<std::string> cancelled_;
   std::deque<News> news_;
   EngineStats stats_;
+  ExpertLoad load_;
+  PlacementState placement_;
+  BalancingState balancing_{false, "full"};
+  std::function<void(PlacementRequest, PlacementCallback)> on_apply_;
   absl::Status refusal_;
   bool stop_ = false;
   std::thread loop_;
