@@ -25,6 +25,10 @@ struct ExpertLoad {
   int64_t steps = 0;
   int64_t tokens = 0;
   std::vector<LayerLoad> layers;  // MoE layers, ascending
+  int64_t slot_moves = 0;         // of all commits
+  // Either may be empty: not measured.
+  std::vector<double> rank_wait_seconds;  // [ranks] waiting for other ranks in exchanges
+  std::vector<double> rank_speed;         // [ranks] not cumulative; 1 is nominal, the fastest
 };
 
 struct PlacementState {
