@@ -4,14 +4,15 @@
 
 #include "engine/engine_loop.h"
 #include "engine/prepare.h"
+#include "engine/ranks.h"
 
 namespace ballast {
 namespace {
 
 // The first step of a process is slow (pages, caches): it must not be a client's.
-absl::Status WarmUp(Ranks& ranks) {
+absl::Status WarmUp(World& world) {
   StepPlan plan;
-  for (int rank = 0; rank < ranks.size(); ++rank) {
+  for (int rank = 0; rank < world.size(); ++rank) {
     RankBatch& batch = plan.ranks.emplace_back();
     batch.tokens = {0};
     batch.positions = {0};
@@ -24,7 +25,25 @@ absl::Status WarmUp(Ranks& ranks) {
     batch.samples = {sample};
   }
   StepResult result;
-  return ranks.RunStep(plan, result);
+  return world.RunStep(plan, result);
+}
+
+absl::StatusOr<std::unique_ptr<World>> MakeWorld(
+    const EngineOptions& options, const PreparedModel& model, const Checkpoint& checkpoint,
+    const std::function<void(size_t done, size_t total)>& progress) {
+  RanksParts parts;
+  parts.checkpoint = &checkpoint;
+  parts.device = model.device;
+  parts.options.ranks = options.ranks;
+  parts.options.threads = model.threads;
+  parts.options.compute = model.sizes.compute;
+  parts.options.kv_blocks = model.sizes.kv_blocks;
+  parts.options.sizes = model.sizes.step;
+  parts.options.slowdown = options.test_slowdown;
+  parts.slow_rank = options.test_slow_rank;
+  parts.comms = ThreadCommunicators(options.ranks);
+  parts.placement = model.placement;
+  return Ranks::Create(std::move(parts), progress);
 }
 
 }  // namespace
@@ -41,12 +60,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   if (model.info.limits.has_tokenizer) {
     ASSIGN_OR_RETURN(parts.tokenizer, Tokenizer::Load(options.model));
   }
-  const RankOptions rank_options{0, model.threads, model.sizes.compute, model.sizes.kv_blocks,
-                                 model.sizes.step};
-  ASSIGN_OR_RETURN(parts.ranks,
-                   Ranks::Create(*parts.checkpoint, *model.device, options.ranks, rank_options,
-                                 model.placement, CostParameters{}, progress));
-  RETURN_IF_ERROR(WarmUp(*parts.ranks));
+  ASSIGN_OR_RETURN(parts.world, MakeWorld(options, model, *parts.checkpoint, progress));
+  RETURN_IF_ERROR(WarmUp(*parts.world));
 
   parts.info = std::move(model.info);
   parts.budget = {options.step_tokens, options.max_running};

@@ -23,10 +23,10 @@ EngineLoop::EngineLoop(EngineParts parts, EngineEvents events)
     : parts_(std::move(parts)),
       events_(std::move(events)),
       limits_{parts_.info.max_context, parts_.info.config.eos_token_ids},
-      queues_(parts_.ranks->size()),
-      pools_(parts_.ranks->size(), BlockPool(parts_.kv_blocks)),
+      queues_(parts_.world->size()),
+      pools_(parts_.world->size(), BlockPool(parts_.kv_blocks)),
       last_beat_time_(Clock::now()) {
-  plan_.ranks.resize(parts_.ranks->size());
+  plan_.ranks.resize(parts_.world->size());
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -109,7 +109,7 @@ EngineStats EngineLoop::Stats() const {
   stats.waiting += static_cast<int32_t>(inbox_.requests.size());
   stats.waiting_tokens = waiting_tokens_;
   const Clock::time_point now = Clock::now();
-  const uint64_t beat = parts_.ranks->heartbeat() + steps_.load(std::memory_order_relaxed);
+  const uint64_t beat = parts_.world->heartbeat() + steps_.load(std::memory_order_relaxed);
   if (!busy_ || beat != last_beat_) {
     last_beat_ = beat;
     last_beat_time_ = now;
@@ -225,7 +225,7 @@ void EngineLoop::RunStep() {
   PublishStats(true);
   ++plan_.step;
   BuildStepPlan(schedules, limits_.eos_token_ids, plan_);
-  const absl::Status status = parts_.ranks->RunStep(plan_, result_);
+  const absl::Status status = parts_.world->RunStep(plan_, result_);
   if (!status.ok()) {
     // Nothing of the step can be trusted, and ranks that lost each other cannot run another.
     while (!live_.empty()) Drop(std::string(live_.begin()->first), &status);

@@ -14,9 +14,9 @@
 
 #include "engine/engine.h"
 #include "engine/live_request.h"
-#include "engine/ranks.h"
 #include "engine/scheduler.h"
 #include "engine/step_plan.h"
+#include "engine/world.h"
 
 namespace ballast {
 
@@ -24,7 +24,7 @@ namespace ballast {
 struct EngineParts {
   std::unique_ptr<Checkpoint> checkpoint;
   std::unique_ptr<Tokenizer> tokenizer;  // may be null
-  std::unique_ptr<Ranks> ranks;
+  std::unique_ptr<World> world;
   ModelInfo info;
   StepBudget budget;
   int32_t kv_blocks = 0;  // of each rank

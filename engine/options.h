@@ -22,6 +22,11 @@ struct EngineOptions {
   int max_running = 64;
   int max_waiting = 1024;  // requests
   int64_t max_waiting_tokens = 1 << 20;
+
+  // For tests.
+  int test_slow_rank = -1;  // whose experts take test_slowdown times as long
+  double test_slowdown = 1;
+  bool test_force_spills = false;
 };
 
 }  // namespace ballast

@@ -28,27 +28,29 @@ Rank::~Rank() {
 
 absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(
     const Checkpoint& checkpoint, const Device& device, const RankOptions& options,
-    const Balance& balance, Communicator& comm,
+    const std::vector<LayerPlacement>& placement, const Balance& balance, Communicator& comm,
     const std::function<void(size_t done, size_t total)>& progress) {
   const ModelConfig& config = checkpoint.config();
   std::unique_ptr<Rank> rank(new Rank(config, device, options, balance, comm));
   SlotExperts slots(config.layers);
   for (const int layer : MoeLayers(config)) {
-    const Replicas& replicas = balance.layers[layer];
-    const auto first = replicas.slot_expert.begin() + options.rank * replicas.slots_per_rank;
-    slots[layer].assign(first, first + replicas.slots_per_rank);
+    slots[layer] = ExpertsOfRank(placement[layer], options.rank);
   }
   ASSIGN_OR_RETURN(rank->weights_, LoadWeights(checkpoint, config, slots, device, rank->stream_,
                                                options.compute, progress));
+  const int spares = SpareBuffers(slots, options.ranks);
+  const ExpertBytes largest = LargestExpert(config, &checkpoint, device, options.compute);
+  ASSIGN_OR_RETURN(rank->experts_,
+                   ExpertStore::Create(std::move(slots), spares, largest, device, *rank->weights_));
   RETURN_IF_ERROR(rank->AllocateBuffers());
   return rank;
 }
 
 void Rank::Connect(std::span<const std::unique_ptr<Rank>> ranks) {
-  peers_.assign(config_.layers, {});
+  peers_.assign(config_.layers, std::vector<const MoeWeights*>(options_.ranks, nullptr));
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (const std::unique_ptr<Rank>& rank : ranks) {
-      peers_[layer].push_back(&rank->weights_->layers[layer].moe);
+      peers_[layer][rank->rank()] = &rank->weights_->layers[layer].moe;
     }
   }
 }
@@ -97,15 +99,31 @@ absl::Status Rank::RunFeedForward(int layer, int64_t rows, RankResult& result) {
            moe_rows.hidden, /*accumulate=*/true);
     return absl::OkStatus();
   }
-  const MoeRank rank{device_, stream_, comm_, config_.router, balance_.costs, buffers_.moe, moe_};
+  const MoeRank rank{device_,        stream_,      comm_, config_.router,
+                     balance_.costs, buffers_.moe, moe_,  options_.slowdown};
   RETURN_IF_ERROR(RunMoeLayer(rank, {balance_.layers[layer], peers_[layer]}, moe_rows));
+  RecordMoeLayer(moe_layer, rows, result);
+  return absl::OkStatus();
+}
+
+void Rank::RecordMoeLayer(int moe_layer, int64_t rows, RankResult& result) {
   const int64_t k = config_.experts_per_token;
   for (int64_t i = 0; i < rows * k; ++i) {
     result.routed[(i / k * moe_layers_ + moe_layer) * k + i % k] =
         static_cast<uint16_t>(moe_.ids[i]);
     ++result.expert_rows[int64_t{moe_layer} * config_.experts + moe_.ids[i]];
   }
-  return absl::OkStatus();
+  const Assignment& decided = moe_.assignment;
+  LayerBalance& balance = result.balance[moe_layer];
+  balance = {};
+  for (const Spill& spill : decided.spills) balance.spilled_rows += spill.rows;
+  balance.imports = static_cast<int64_t>(decided.spills.size());
+  balance.value = decided.value;
+  if (decided.bound_kind != BoundKind::kNone) {
+    balance.rows_over_bound = decided.gap() / balance_.costs.tile_cost * balance_.costs.tile_rows;
+  }
+  result.run_rows[moe_layer] = static_cast<int64_t>(moe_.plan.order.size());
+  result.timings[moe_layer] = moe_.timing;
 }
 
 absl::Status Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inputs,
@@ -121,6 +139,10 @@ absl::Status Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inpu
   };
   result.routed.resize(rows * moe_layers_ * config_.experts_per_token);
   result.expert_rows.assign(int64_t{moe_layers_} * config_.experts, 0);
+  result.run_rows.resize(moe_layers_);
+  result.timings.resize(moe_layers_);
+  result.balance.resize(moe_layers_);
+  moe_.wait_seconds = 0;
 
   device_.embed(stream_, weights_->embedding, buffers_.tokens, Rows(buffers_.hidden, rows));
   for (int layer = 0; layer < config_.layers; ++layer) {
@@ -170,6 +192,7 @@ absl::Status Rank::RunStep(const StepPlan& plan, RankResult& result) {
   const RankBatch& batch = plan.ranks[options_.rank];
   RETURN_IF_ERROR(RunLayers(batch, Upload(batch), result));
   SampleRows(batch, result);
+  result.wait_seconds = moe_.wait_seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return absl::OkStatus();
 }

@@ -10,6 +10,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/comm/communicator.h"
 #include "engine/model/attention.h"
+#include "engine/model/expert_store.h"
 #include "engine/model/weights.h"
 #include "engine/model/workspace.h"
 #include "engine/moe/replicas.h"
@@ -21,11 +22,13 @@
 namespace ballast {
 
 struct RankOptions {
-  int rank = 0;
+  int rank = 0;  // of `ranks` in the world
+  int ranks = 1;
   int threads = 1;
   Compute compute = Compute::kBF16;
   int64_t kv_blocks = 0;
   StepSizes sizes;
+  double slowdown = 1;  // for tests: experts take so many times as long
 };
 
 // What all ranks know alike of where experts stand and what their work costs.
@@ -37,17 +40,22 @@ struct Balance {
 // One thread at a time, but for heartbeat().
 class Rank {
  public:
-  // Loads the weights and allocates workspace and KV cache. RESOURCE_EXHAUSTED when memory ends.
+  // Loads the weights of its slots in `placement` [layers] and allocates workspace and KV cache.
+  // RESOURCE_EXHAUSTED when memory ends.
   // `checkpoint`, `device`, `balance` and `comm` outlive the rank.
   static absl::StatusOr<std::unique_ptr<Rank>> Create(
       const Checkpoint& checkpoint, const Device& device, const RankOptions& options,
-      const Balance& balance, Communicator& comm,
+      const std::vector<LayerPlacement>& placement, const Balance& balance, Communicator& comm,
       const std::function<void(size_t done, size_t total)>& progress);
   ~Rank();
 
-  // Lets the rank read the weights of the others' slots where they lie. `ranks` are all of this
-  // process, by number, itself included; before the first step.
+  // Lets the rank read the weights of the others' slots where they lie. `ranks` are those of this
+  // process, itself included; before the first step.
   void Connect(std::span<const std::unique_ptr<Rank>> ranks);
+
+  int rank() const { return options_.rank; }
+  // The experts that stand here, and their changes.
+  ExpertStore& experts() { return *experts_; }
 
   // Runs this rank's share of the plan, with no rows too. Collective. Nothing on the device is
   // allocated. Errors are the communicator's; the result is then meaningless.
@@ -63,6 +71,7 @@ class Rank {
   AttentionInputs Upload(const RankBatch& batch);
   absl::Status RunLayers(const RankBatch& batch, const AttentionInputs& inputs, RankResult& result);
   absl::Status RunFeedForward(int layer, int64_t rows, RankResult& result);
+  void RecordMoeLayer(int moe_layer, int64_t rows, RankResult& result);
   void SampleRows(const RankBatch& batch, RankResult& result);
 
   const ModelConfig& config_;
@@ -72,12 +81,13 @@ class Rank {
   Communicator& comm_;
   Stream stream_;
   std::unique_ptr<ModelWeights> weights_;
+  std::unique_ptr<ExpertStore> experts_;
   RopeFrequencies rope_;
   Workspace buffers_;
   std::vector<KvCache> kv_;     // [layers]
   std::vector<int> moe_layer_;  // [layers] its number among the MoE layers; -1: dense
   int moe_layers_ = 0;
-  std::vector<std::vector<const MoeWeights*>> peers_;  // [layers][ranks]
+  std::vector<std::vector<const MoeWeights*>> peers_;  // [layers][ranks] null: another process's
   MoeScratch moe_;
   std::vector<MatmulGroup> groups_;
   std::vector<float> cos_sin_;

@@ -1,6 +1,7 @@
 #include "engine/ranks.h"
 
 #include <chrono>
+#include <utility>
 
 #include "engine/comm/in_process.h"
 
@@ -11,34 +12,46 @@ namespace {
 // turns a bug's hang into an error.
 constexpr std::chrono::minutes kExchangeDeadline(10);
 
+void CopyMatrix(const Device& device, Stream stream, const PackedMatrix& from, PackedMatrix& to) {
+  device.copy(stream, to.data, from.data, device.packed_bytes(from.type, from.n, from.k));
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(
-    const Checkpoint& checkpoint, const Device& device, int count, const RankOptions& options,
-    const std::vector<LayerPlacement>& placement, const CostParameters& costs,
-    const std::function<void(size_t done, size_t total)>& progress) {
-  std::unique_ptr<Ranks> ranks(new Ranks());
-  const ModelConfig& config = checkpoint.config();
-  ranks->balance_.costs = costs;
-  ranks->balance_.layers.resize(config.layers);
+std::vector<std::unique_ptr<Communicator>> ThreadCommunicators(int ranks) {
+  return MakeInProcessCommunicators(ranks, kExchangeDeadline);
+}
+
+Ranks::Ranks(RanksParts parts)
+    : parts_(std::move(parts)),
+      statuses_(parts_.comms.size()),
+      copies_(parts_.device->create_stream(1)) {
+  const ModelConfig& config = parts_.checkpoint->config();
+  balance_.layers.resize(config.layers);
   for (const int layer : MoeLayers(config)) {
-    BuildReplicas(placement[layer], config.experts, {}, ranks->balance_.layers[layer]);
+    BuildReplicas(parts_.placement[layer], config.experts, parts_.node, balance_.layers[layer]);
   }
-  ranks->comms_ = MakeInProcessCommunicators(count, kExchangeDeadline);
-  ranks->statuses_.resize(count);
-  for (int rank = 0; rank < count; ++rank) {
-    RankOptions own = options;
-    own.rank = rank;
+}
+
+absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(
+    RanksParts parts, const std::function<void(size_t done, size_t total)>& progress) {
+  std::unique_ptr<Ranks> ranks(new Ranks(std::move(parts)));
+  const RanksParts& p = ranks->parts_;
+  const size_t count = p.comms.size();
+  for (size_t i = 0; i < count; ++i) {
+    RankOptions own = p.options;
+    own.rank = p.first + static_cast<int>(i);
+    if (own.rank != p.slow_rank) own.slowdown = 1;
     const auto own_progress = [&](size_t done, size_t total) {
-      if (progress) progress(rank * total + done, count * total);
+      if (progress) progress(i * total + done, count * total);
     };
-    ASSIGN_OR_RETURN(
-        ranks->ranks_.emplace_back(),
-        Rank::Create(checkpoint, device, own, ranks->balance_, *ranks->comms_[rank], own_progress));
+    ASSIGN_OR_RETURN(ranks->ranks_.emplace_back(),
+                     Rank::Create(*p.checkpoint, *p.device, own, p.placement, ranks->balance_,
+                                  *p.comms[i], own_progress));
   }
   for (const std::unique_ptr<Rank>& rank : ranks->ranks_) rank->Connect(ranks->ranks_);
-  for (int rank = 1; rank < count; ++rank) {
-    ranks->threads_.emplace_back([self = ranks.get(), rank] { self->Serve(rank); });
+  for (size_t i = 1; i < count; ++i) {
+    ranks->threads_.emplace_back([self = ranks.get(), i] { self->Serve(i); });
   }
   return ranks;
 }
@@ -50,9 +63,10 @@ Ranks::~Ranks() {
   }
   started_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  parts_.device->destroy_stream(copies_);
 }
 
-void Ranks::Serve(int rank) {
+void Ranks::Serve(size_t index) {
   uint64_t served = 0;
   while (true) {
     {
@@ -61,28 +75,59 @@ void Ranks::Serve(int rank) {
       if (stop_) return;
       served = step_;
     }
-    statuses_[rank] = ranks_[rank]->RunStep(*plan_, result_->ranks[rank]);
+    Rank& rank = *ranks_[index];
+    statuses_[index] = rank.RunStep(*plan_, result_->ranks[static_cast<size_t>(rank.rank())]);
     const std::lock_guard lock(mutex_);
     if (--busy_ == 0) finished_.notify_one();
   }
 }
 
+absl::Status Ranks::TakeChanges(const StepPlan& plan) {
+  balance_.costs = plan.costs;
+  for (const LayerChange& change : plan.changes) {
+    for (const std::unique_ptr<Rank>& rank : ranks_) {
+      RETURN_IF_ERROR(
+          rank->experts().Adopt(change.layer, ExpertsOfRank(change.placement, rank->rank())));
+    }
+    BuildReplicas(change.placement, parts_.checkpoint->config().experts, parts_.node,
+                  balance_.layers[static_cast<size_t>(change.layer)]);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Ranks::RunStep(const StepPlan& plan, StepResult& result) {
-  result.ranks.resize(ranks_.size());
+  RETURN_IF_ERROR(TakeChanges(plan));
+  result.ranks.resize(static_cast<size_t>(size()));
   {
     const std::lock_guard lock(mutex_);
     plan_ = &plan;
     result_ = &result;
-    busy_ = size() - 1;
+    busy_ = threads_.size();
     ++step_;
   }
   started_.notify_all();
-  statuses_[0] = ranks_[0]->RunStep(plan, result.ranks[0]);
+  statuses_[0] = ranks_[0]->RunStep(plan, result.ranks[static_cast<size_t>(parts_.first)]);
   {
     std::unique_lock lock(mutex_);
     finished_.wait(lock, [this] { return busy_ == 0; });
   }
   for (const absl::Status& status : statuses_) RETURN_IF_ERROR(status);
+  return absl::OkStatus();
+}
+
+absl::Status Ranks::Move(const SlotMove& move) {
+  const MlpWeights* from = rank(move.from).experts().Find(move.layer, move.expert);
+  CHECK(from != nullptr);
+  ASSIGN_OR_RETURN(MlpWeights to, rank(move.to).experts().Reserve(move.layer, move.expert, *from));
+  CopyMatrix(*parts_.device, copies_, from->gate, to.gate);
+  CopyMatrix(*parts_.device, copies_, from->up, to.up);
+  CopyMatrix(*parts_.device, copies_, from->down, to.down);
+  parts_.device->synchronize(copies_);
+  return absl::OkStatus();
+}
+
+absl::Status Ranks::DropMoves() {
+  for (const std::unique_ptr<Rank>& rank : ranks_) rank->experts().DropReserved();
   return absl::OkStatus();
 }
 

@@ -160,6 +160,8 @@ struct Device {
   void (*destroy_stream)(Stream stream);
   void (*upload)(Stream stream, void* device_dst, const void* host_src, size_t bytes);
   void (*download)(Stream stream, void* host_dst, const void* device_src, size_t bytes);
+  // Device memory to device memory, another rank's of this process included.
+  void (*copy)(Stream stream, void* dst, const void* src, size_t bytes);
   void (*synchronize)(Stream stream);
 
   // --- weights ----------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ struct CostParameters {
   int32_t export_cost = 0;     // time a rank spends on sending them
   int32_t max_imports = 0;     // scratch slots of a rank: experts it may import in a layer's step
   std::vector<int32_t> speed;  // [ranks] 1024: nominal, 512: half as fast; empty: all nominal
+  bool force_spills = false;   // for tests: every rank lends an expert in every layer (ForceSpills)
 };
 
 // Limits that keep every product below 2^63: a load stays below 2^50 cost units.

@@ -1,7 +1,16 @@
 #include "engine/moe/layer.h"
 
+#include <chrono>
+#include <thread>
+
 namespace ballast {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // A rank that holds an expert's slot.
 const MlpWeights& WeightsOfTarget(const MoeLayer& layer, const std::vector<Spill>& spills,
@@ -35,8 +44,13 @@ absl::Status AssignRows(const MoeRank& r, const Replicas& replicas) {
   s.counts.resize(replicas.experts);
   CountRows(s.ids, s.counts);
   s.all_counts.resize(static_cast<size_t>(replicas.ranks) * replicas.experts);
+  const Clock::time_point start = Clock::now();
   RETURN_IF_ERROR(r.comm.AllGather(s.counts, s.all_counts));
+  s.wait_seconds += SecondsSince(start);
   Assign(s.all_counts, replicas, r.costs, s.assign, s.assignment);
+  if (r.costs.force_spills) {
+    ForceSpills(replicas, r.costs.max_imports, s.assignment.slot_rows, s.assignment.spills);
+  }
   Split(s.all_counts, replicas, s.assignment, s.split_scratch, s.split);
   PlanDispatch(r.comm.rank(), s.ids, r.router.k, replicas, s.assignment.spills, s.split, s.dispatch,
                s.plan);
@@ -46,7 +60,9 @@ absl::Status AssignRows(const MoeRank& r, const Replicas& replicas) {
 // Brings the rows of this rank's experts together, by target.
 absl::Status Dispatch(const MoeRank& r, MatView x) {
   MoeScratch& s = r.scratch;
+  const Clock::time_point start = Clock::now();
   RETURN_IF_ERROR(r.comm.ExchangeRows(x, s.plan.give, s.plan.receive_counts, s.received));
+  s.wait_seconds += SecondsSince(start);
   const size_t rows = s.plan.order.size();
   s.pointers.resize(rows);
   for (size_t i = 0; i < rows; ++i) s.pointers[i] = s.received[s.plan.order[i]];
@@ -58,8 +74,10 @@ absl::Status Dispatch(const MoeRank& r, MatView x) {
 
 void RunExperts(const MoeRank& r, const MoeLayer& layer) {
   MoeScratch& s = r.scratch;
+  const Clock::time_point start = Clock::now();
   s.gate_up.clear();
   s.down.clear();
+  s.timing = {};
   for (size_t t = 0; t < s.plan.targets.size(); ++t) {
     const int64_t begin = s.plan.target_begin[t];
     const int64_t rows = s.plan.target_begin[t + 1] - begin;
@@ -67,6 +85,8 @@ void RunExperts(const MoeRank& r, const MoeLayer& layer) {
     const MlpWeights& expert = WeightsOfTarget(layer, s.assignment.spills, s.plan.targets[t]);
     s.gate_up.push_back({&expert.gate, &expert.up, begin, rows});
     s.down.push_back({&expert.down, begin, rows, 0, 0});
+    ++s.timing.live_experts;
+    s.timing.tiles += TilesOf(rows, r.costs.tile_rows);
   }
   if (s.down.empty()) return;
   const auto rows = static_cast<int64_t>(s.plan.order.size());
@@ -74,14 +94,21 @@ void RunExperts(const MoeRank& r, const MoeLayer& layer) {
   const MatView h = Rows(r.buffers.expert_h, rows);
   r.device.gate_up(r.stream, Rows(r.buffers.expert_x, rows), s.gate_up.data(), groups, h);
   r.device.matmul(r.stream, h, s.down.data(), groups, Rows(r.buffers.expert_y, rows), false);
+  r.device.synchronize(r.stream);
+  if (r.slowdown > 1) {
+    std::this_thread::sleep_for(
+        std::chrono::duration<double>(SecondsSince(start) * (r.slowdown - 1)));
+  }
+  s.timing.seconds = SecondsSince(start);
 }
 
 // Sends answers back and adds them up in choice order, whichever rank they come from.
 absl::Status Combine(const MoeRank& r, MatView shared, MatView hidden) {
   MoeScratch& s = r.scratch;
   const MatView y = Rows(r.buffers.expert_y, static_cast<int64_t>(s.plan.order.size()));
-  r.device.synchronize(r.stream);
+  const Clock::time_point start = Clock::now();
   RETURN_IF_ERROR(r.comm.ExchangeRows(y, s.plan.back, s.plan.return_counts, s.received));
+  s.wait_seconds += SecondsSince(start);
   s.pointers.resize(s.ids.size());
   for (size_t i = 0; i < s.received.size(); ++i) s.pointers[s.plan.choice[i]] = s.received[i];
   r.device.upload(r.stream, r.buffers.rows, s.pointers.data(), s.pointers.size() * sizeof(void*));

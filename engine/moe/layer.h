@@ -7,6 +7,7 @@
 
 #include "engine/comm/communicator.h"
 #include "engine/moe/assignment.h"
+#include "engine/moe/cost_model.h"
 #include "engine/moe/dispatch.h"
 #include "engine/moe/expert_weights.h"
 #include "engine/moe/split.h"
@@ -44,6 +45,8 @@ struct MoeScratch {
   std::vector<const void*> pointers;
   std::vector<GateUpGroup> gate_up;
   std::vector<MatmulGroup> down;
+  ExpertTiming timing;      // of the last layer's experts on this rank
+  double wait_seconds = 0;  // in exchanges; grows until the caller clears it
 };
 
 // What a rank's MoE layers share.
@@ -55,10 +58,11 @@ struct MoeRank {
   const CostParameters& costs;
   const MoeBuffers& buffers;
   MoeScratch& scratch;
+  double slowdown = 1;  // for tests: experts take so many times as long
 };
 
 // One layer: where experts stand, and the weights of every rank's slots (a rank reads the weights
-// of a spilled expert where they lie).
+// of a spilled expert where they lie). Ranks of other processes are null.
 struct MoeLayer {
   const Replicas& replicas;
   std::span<const MoeWeights* const> ranks;  // [ranks]; its own is complete, peers' have slots
@@ -72,7 +76,8 @@ struct MoeRows {
 };
 
 // rows.hidden += experts(rows.x), shared experts included. Collective: every rank calls it for the
-// same layer, with no rows too. Afterwards scratch.ids has the routing of this rank's rows.
+// same layer, with no rows too. Afterwards scratch.ids has the routing of this rank's rows, and
+// scratch.assignment, plan and timing tell what was decided and ran.
 // Errors are the communicator's.
 absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRows& rows);
 

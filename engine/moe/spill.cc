@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <tuple>
+#include <utility>
 
 namespace ballast {
 namespace {
@@ -234,6 +235,47 @@ void PlanSpills(const Replicas& replicas, const CostParameters& costs, int64_t f
     });
     std::swap(plan, best);
   }
+}
+
+void ForceSpills(const Replicas& replicas, int32_t max_imports, std::vector<int32_t>& slot_rows,
+                 std::vector<Spill>& spills) {
+  for (const Spill& spill : spills) {
+    for (const int32_t slot : replicas.SlotsOf(spill.expert)) {
+      if (replicas.slot_rank[static_cast<size_t>(slot)] == spill.from) {
+        slot_rows[static_cast<size_t>(slot)] += spill.rows;
+      }
+    }
+  }
+  spills.clear();
+  const auto imports = [&](int32_t rank) {
+    return std::count_if(spills.begin(), spills.end(),
+                         [&](const Spill& s) { return s.to == rank; });
+  };
+  const auto may_take = [&](int32_t rank, int32_t expert) {
+    for (const int32_t slot : replicas.SlotsOf(expert)) {
+      if (replicas.slot_rank[static_cast<size_t>(slot)] == rank) return false;
+    }
+    return imports(rank) < std::max(1, max_imports) &&
+           std::none_of(spills.begin(), spills.end(),
+                        [&](const Spill& s) { return s.to == rank && s.expert == expert; });
+  };
+  for (int32_t from = 0; from < replicas.ranks; ++from) {
+    const auto first = slot_rows.begin() + from * replicas.slots_per_rank;
+    const auto fullest = std::max_element(first, first + replicas.slots_per_rank);
+    if (replicas.slots_per_rank == 0 || *fullest == 0) continue;
+    const int32_t expert = replicas.slot_expert[static_cast<size_t>(fullest - slot_rows.begin())];
+    for (int32_t step = 1; step < replicas.ranks; ++step) {
+      const int32_t to = (from + step) % replicas.ranks;
+      if (!may_take(to, expert)) continue;
+      const int32_t rows = (*fullest + 1) / 2;
+      spills.push_back({expert, from, to, rows});
+      *fullest -= rows;
+      break;
+    }
+  }
+  std::sort(spills.begin(), spills.end(), [](const Spill& a, const Spill& b) {
+    return std::pair(a.to, a.expert) < std::pair(b.to, b.expert);
+  });
 }
 
 }  // namespace ballast

@@ -52,4 +52,10 @@ struct SpillScratch {
 void PlanSpills(const Replicas& replicas, const CostParameters& costs, int64_t free_bound,
                 SpillScratch& scratch, SpillPlan& plan);
 
+// For tests: half the rows of each rank's fullest slot run on the next rank that does not hold the
+// expert, as far as such ranks have scratch slots (one at least). Whatever was spilled before runs
+// at its own expert's slots again. Rank times stay as they were.
+void ForceSpills(const Replicas& replicas, int32_t max_imports, std::vector<int32_t>& slot_rows,
+                 std::vector<Spill>& spills);
+
 }  // namespace ballast

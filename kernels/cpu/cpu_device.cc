@@ -30,6 +30,7 @@ Device MakeDevice(const char* kernels, Stream (*create_stream)(int threads)) {
       .destroy_stream = DestroyStream,
       .upload = CopyBytes,
       .download = CopyBytes,
+      .copy = CopyBytes,
       .synchronize = Synchronize,
       .packed_bytes = cpu::PackedBytes,
       .pack = cpu::Pack,
