@@ -82,11 +82,12 @@ const std::vector<LibraryRoom>& LibraryRoomTable() {
                                                      "tests/integration/", "tests/fuzz/", "bench/"};
   static const std::vector<LibraryRoom> table = {
       {{"grpc/", "grpcpp/", "google/", "ballast/v1/"}, wire},
-      {{"boost/", "prometheus/", "yaml-cpp/", "spdlog/"}, wire},
+      {{"boost/", "prometheus/", "spdlog/"}, wire},
+      {{"yaml-cpp/"}, {"server/", "tests/", "engine/moe/document"}},
       {{"CLI/"}, {"server/", "tools/", "bench/"}},
       {{"simdjson.h", "nlohmann/"},
-       {"engine/checkpoint/", "engine/model/", "engine/tokenizer/", "server/", "tests/", "tools/",
-        "bench/"}},
+       {"engine/checkpoint/", "engine/model/", "engine/moe/document", "engine/tokenizer/", "server/",
+        "tests/", "tools/", "bench/"}},
       {{"pcre2"}, {"engine/tokenizer/"}},
       {{"utf8proc"}, {"engine/tokenizer/", "server/"}},
       {{"immintrin.h", "x86intrin.h"}, {"kernels/cpu/", "bench/machine_limits"}},
