@@ -1,5 +1,6 @@
 #include "server/call_pump.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace ballast {
@@ -24,6 +25,10 @@ void CallPump::Wake(std::shared_ptr<PumpedCall> call) {
   wake_.notify_one();
 }
 
+void CallPump::WakeAt(Clock::time_point time, const std::shared_ptr<PumpedCall>& call) {
+  timers_.emplace(time, call);
+}
+
 void CallPump::Tick() {
   {
     const std::lock_guard lock(mutex_);
@@ -43,11 +48,18 @@ void CallPump::Finish() {
 }
 
 bool CallPump::Wait(Clock::time_point tick_at, Calls* woken) {
+  const Clock::time_point until =
+      timers_.empty() ? tick_at : std::min(tick_at, timers_.begin()->first);
   std::unique_lock lock(mutex_);
-  wake_.wait_until(lock, tick_at,
+  wake_.wait_until(lock, until,
                    [this] { return !woken_.empty() || tick_ || (finish_ && live_.empty()); });
   woken->swap(woken_);
-  return std::exchange(tick_, false) || Clock::now() >= tick_at;
+  const Clock::time_point now = Clock::now();
+  while (!timers_.empty() && timers_.begin()->first <= now) {
+    if (auto call = timers_.begin()->second.lock()) woken->push_back(std::move(call));
+    timers_.erase(timers_.begin());
+  }
+  return std::exchange(tick_, false) || now >= tick_at;
 }
 
 void CallPump::Run() {

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -35,6 +36,8 @@ class CallPump {
 
   // Pumps `call` soon, and keeps it alive until its Pump returns false. Any thread; does not block.
   void Wake(std::shared_ptr<PumpedCall> call);
+  // Pumps `call` at that time too, if it is alive then. From Pump only.
+  void WakeAt(std::chrono::steady_clock::time_point time, const std::shared_ptr<PumpedCall>& call);
   // Ticks soon.
   void Tick();
   // Returns when no call is left and ends the thread. Once, and no Wake of a new call may follow;
@@ -51,10 +54,12 @@ class CallPump {
   const std::function<void()> on_tick_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  Calls woken_;                                           // guarded by mutex_
-  bool tick_ = false;                                     // guarded by mutex_
-  bool finish_ = false;                                   // guarded by mutex_
-  std::unordered_set<std::shared_ptr<PumpedCall>> live_;  // the thread's own
+  Calls woken_;          // guarded by mutex_
+  bool tick_ = false;    // guarded by mutex_
+  bool finish_ = false;  // guarded by mutex_
+  // The thread's own.
+  std::unordered_set<std::shared_ptr<PumpedCall>> live_;
+  std::multimap<std::chrono::steady_clock::time_point, std::weak_ptr<PumpedCall>> timers_;
   std::thread thread_;
 };
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/auth.h"
 #include "server/call_pump.h"
+#include "server/expert_admin.h"
 #include "server/grpc_service.h"
 #include "server/health.h"
 #include "server/service_parts.h"
@@ -39,9 +40,16 @@ std::string PickedAddress(const std::string& address, int port) {
 
 struct GrpcServer::Parts {
   explicit Parts(std::chrono::milliseconds tick)
-      : pump(tick, [this] { UpdateHealth(); }),
-        health({v1::TextGeneration::service_full_name()}, &pump),
-        text_generation(&service) {}
+      : pump(tick, [this] { Tick(); }),
+        health({v1::TextGeneration::service_full_name(), v1::ExpertAdmin::service_full_name()},
+               &pump),
+        text_generation(&service),
+        expert_admin(&service) {}
+
+  void Tick() {
+    UpdateHealth();
+    expert_admin.Tick(std::chrono::steady_clock::now());
+  }
 
   void UpdateHealth() {
     const Engine* engine = service.engine.load(std::memory_order_acquire);
@@ -59,6 +67,7 @@ struct GrpcServer::Parts {
   CallPump pump;
   HealthService health;
   TextGenerationService text_generation;
+  ExpertAdminService expert_admin;
   std::unique_ptr<grpc::Server> server;
   std::string address;
   int port = 0;
@@ -82,6 +91,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
   parts->service.version = options.version;
   parts->service.slow_reader_limit = options.slow_reader_limit;
   parts->service.linger_limit = options.linger_limit;
+  parts->service.drain_seconds = options.drain_seconds;
   parts->service.pump = &parts->pump;
   parts->service.text = &parts->text;
   parts->pump.Start();
@@ -92,6 +102,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
   builder.AddListeningPort(options.address, credentials, &parts->port);
   builder.RegisterService(&parts->health);
   builder.RegisterService(&parts->text_generation);
+  builder.RegisterService(&parts->expert_admin);
   builder.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   builder.SetMaxSendMessageSize(-1);
   // Two servers on one port would share its connections without a word.
@@ -138,7 +149,8 @@ void GrpcServer::Shutdown(std::chrono::milliseconds limit) {
   const std::lock_guard lock(parts_->shutdown);
   if (parts_->down) return;
   parts_->down = true;
-  parts_->health.Close();
+  parts_->service.stopping = true;
+  parts_->health.Close();  // and a tick, for streams to see it
   parts_->server->Shutdown(std::chrono::system_clock::now() + limit);
   parts_->server->Wait();
   parts_->text.Finish();

@@ -1,5 +1,5 @@
-// The gRPC face of the engine: ballast.v1.TextGeneration, grpc.health.v1 and reflection, on one
-// port, in plain text or TLS.
+// The gRPC face of the engine: ballast.v1.TextGeneration and ExpertAdmin, grpc.health.v1 and
+// reflection, on one port, in plain text or TLS.
 //
 // It listens before there is an engine: health answers NOT_SERVING and every call UNAVAILABLE
 // until SetEngine. Order of an ending: Engine::StartDrain, SetServing(false), wait for the engine
@@ -33,6 +33,8 @@ struct GrpcOptions {
   std::chrono::milliseconds slow_reader_limit = std::chrono::seconds(30);
   // An ended call whose client has not taken what is left, its status included, for so long is cut.
   std::chrono::milliseconds linger_limit = std::chrono::seconds(30);
+  // How long a Drain that names no deadline lets requests run.
+  double drain_seconds = 30;
 };
 
 // Hooks for metrics and logs; all optional, called from any thread.
@@ -43,6 +45,8 @@ struct GrpcEvents {
   std::function<void(std::string_view reason)> on_rejected;
   // The seed drawn for a request that samples and named none; with it, the answer can be repeated.
   std::function<void(std::string_view request_id, uint64_t seed)> on_seed_drawn;
+  // ExpertAdmin changed something: what ("placement applied"), and in detail.
+  std::function<void(std::string_view event, std::string_view detail)> on_admin;
 };
 
 class GrpcServer {

@@ -8,7 +8,7 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
+#include <iterator>
 #include <map>
 
 #include "server/units.h"
@@ -54,6 +54,9 @@ struct Metrics::Families {
   Gauge& running = AddGauge("requests_running", "Outputs that hold a place in the batch.");
   Gauge& waiting = AddGauge("requests_waiting", "Outputs that wait to be scheduled.");
   Gauge& kv_usage = AddGauge("kv_cache_usage_ratio", "Key-value blocks in use, of all blocks.");
+  Gauge& progressing =
+      AddGauge("progressing", "0 when a step has shown no life for 10 s; idle is progress.");
+  Gauge& draining = AddGauge("draining", "1 when new requests are refused for good.");
   Histogram& first_token = AddHistogram("time_to_first_token_seconds",
                                         "From submission to the first token.", kRequestBuckets);
   Histogram& token_latency = AddHistogram("inter_token_latency_seconds",
@@ -114,79 +117,8 @@ struct Metrics::Families {
   }
 };
 
-// Rows routed to each expert. Thousands of counters change every step, so they are plain atomics
-// that become Prometheus' types only when they are read.
-class Metrics::ExpertRows {
- public:
-  ExpertRows(std::vector<int> layers, int experts, int64_t series)
-      : layers_(std::move(layers)), experts_(experts), rows_(layers_.size() * Width()) {
-    const auto layer_count = static_cast<int64_t>(layers_.size());
-    const int64_t room = layer_count == 0 ? 0 : series / layer_count;
-    // One series of a layer that does not fit is "other".
-    shown_ = room >= experts_ ? experts_ : static_cast<int>(std::max<int64_t>(room - 1, 0));
-  }
-
-  int64_t aggregated() const { return static_cast<int64_t>(layers_.size()) * (experts_ - shown_); }
-
-  void Add(const StepResult& result) {
-    for (const RankResult& rank : result.ranks) {
-      const size_t count = std::min(rank.expert_rows.size(), rows_.size());
-      for (size_t i = 0; i < count; ++i) {
-        if (rank.expert_rows[i] == 0) continue;
-        rows_[i].fetch_add(rank.expert_rows[i], std::memory_order_relaxed);
-      }
-    }
-  }
-
-  std::vector<prometheus::MetricFamily> Collect() const {
-    prometheus::MetricFamily rows;
-    rows.name = "ballast_expert_rows_total";
-    rows.help = "Tokens routed to the expert; a token counts once for each of its experts.";
-    rows.type = prometheus::MetricType::Counter;
-    for (size_t l = 0; l < layers_.size(); ++l) {
-      int64_t other = 0;
-      for (int expert = 0; expert < experts_; ++expert) {
-        const int64_t count = rows_[l * Width() + static_cast<size_t>(expert)].load();
-        if (expert < shown_) {
-          rows.metric.push_back(Series(layers_[l], std::to_string(expert), count));
-        } else {
-          other += count;
-        }
-      }
-      if (shown_ < experts_) rows.metric.push_back(Series(layers_[l], "other", other));
-    }
-    prometheus::MetricFamily aggregated_family;
-    aggregated_family.name = "ballast_experts_aggregated";
-    aggregated_family.help = "Experts without a series of their own, for the limit on series.";
-    aggregated_family.type = prometheus::MetricType::Gauge;
-    aggregated_family.metric.emplace_back();
-    aggregated_family.metric.back().gauge.value = static_cast<double>(aggregated());
-    return {rows, aggregated_family};
-  }
-
- private:
-  size_t Width() const { return static_cast<size_t>(experts_); }
-
-  static prometheus::ClientMetric Series(int layer, std::string expert, int64_t count) {
-    prometheus::ClientMetric metric;
-    metric.label.resize(2);
-    metric.label[0].name = "layer";
-    metric.label[0].value = std::to_string(layer);
-    metric.label[1].name = "expert";
-    metric.label[1].value = std::move(expert);
-    metric.counter.value = static_cast<double>(count);
-    return metric;
-  }
-
-  std::vector<int> layers_;
-  int experts_;
-  int shown_ = 0;                           // experts of each layer with a series of their own
-  std::vector<std::atomic<int64_t>> rows_;  // [layers, experts]
-};
-
-Metrics::Metrics(std::vector<int> moe_layers, int experts, int64_t expert_series)
-    : families_(std::make_unique<Families>()),
-      expert_rows_(std::make_unique<ExpertRows>(std::move(moe_layers), experts, expert_series)) {}
+Metrics::Metrics(const MetricsShape& shape)
+    : families_(std::make_unique<Families>()), experts_(shape) {}
 
 Metrics::~Metrics() = default;
 
@@ -197,11 +129,15 @@ const char* Metrics::FinishLabel(FinishReason reason) {
 EngineEvents Metrics::Events() {
   EngineEvents events;
   Families* families = families_.get();
-  events.on_step = [families, rows = expert_rows_.get()](const StepReport& report) {
+  events.on_step = [families, experts = &experts_](const StepReport& report) {
     families->steps.find(PhaseOf(report))->second->Observe(report.seconds);
     if (report.preemptions > 0) families->preemptions.Increment(report.preemptions);
-    if (report.result != nullptr) rows->Add(*report.result);
+    experts->CountStep(report);
   };
+  events.on_placement = [experts = &experts_](const PlacementReport& report) {
+    experts->CountPlacement(report);
+  };
+  events.on_replan = [experts = &experts_](double seconds) { experts->CountReplan(seconds); };
   events.on_request_over = [families](const RequestReport& report) {
     families->finished.at(static_cast<size_t>(report.finish_reason))->Increment();
     families->request.Observe(report.seconds);
@@ -246,13 +182,16 @@ std::string Metrics::Page(const EngineStats& stats) {
   families_->running.Set(stats.running);
   families_->waiting.Set(stats.waiting);
   families_->kv_usage.Set(stats.kv_usage_ratio);
-  return prometheus::TextSerializer().Serialize(families_->registry.Collect());
+  families_->progressing.Set(stats.progressing ? 1 : 0);
+  families_->draining.Set(stats.draining ? 1 : 0);
+  std::vector<prometheus::MetricFamily> page = families_->registry.Collect();
+  std::vector<prometheus::MetricFamily> experts = experts_.Collect();
+  std::move(experts.begin(), experts.end(), std::back_inserter(page));
+  return prometheus::TextSerializer().Serialize(page);
 }
 
 std::string Metrics::ExpertPage() const {
-  return prometheus::TextSerializer().Serialize(expert_rows_->Collect());
+  return prometheus::TextSerializer().Serialize(experts_.CollectExperts());
 }
-
-int64_t Metrics::aggregated_experts() const { return expert_rows_->aggregated(); }
 
 }  // namespace ballast

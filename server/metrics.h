@@ -6,9 +6,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "engine/engine.h"
+#include "server/expert_metrics.h"
 
 namespace ballast {
 
@@ -16,10 +16,9 @@ namespace ballast {
 // series but build_info's and the experts' exists from the start, at 0.
 class Metrics {
  public:
-  // `moe_layers` layer numbers, `experts` of each. At most `expert_series` series appear on
-  // /metrics/experts: beyond that each layer shows its first experts, and the sum of the others as
-  // expert="other".
-  Metrics(std::vector<int> moe_layers, int experts, int64_t expert_series);
+  // Beyond shape.expert_series each layer shows its first experts on /metrics/experts, and the sum
+  // of the others as expert="other".
+  explicit Metrics(const MetricsShape& shape);
   ~Metrics();
 
   // "stop", "length", "aborted"; kNone: "failed".
@@ -33,18 +32,19 @@ class Metrics {
   // Labels of build_info.
   void SetBuild(const std::string& version, const std::string& model, const std::string& compute,
                 const std::string& kernels);
+  // The placement that is in force before any event of a change.
+  void SetPlacement(const PlacementState& placement) { experts_.ShowPlacement(placement); }
 
   // Pages in Prometheus' text format.
   std::string Page(const EngineStats& stats);
   std::string ExpertPage() const;
   // Experts that share a series with others of their layer.
-  int64_t aggregated_experts() const;
+  int64_t aggregated_experts() const { return experts_.aggregated_experts(); }
 
  private:
   struct Families;
-  class ExpertRows;
   std::unique_ptr<Families> families_;
-  std::unique_ptr<ExpertRows> expert_rows_;
+  ExpertMetrics experts_;
 };
 
 }  // namespace ballast

@@ -93,6 +93,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> StartGrpc(const ServeOptions& option
   grpc.tls_key = options.tls_key;
   grpc.tls_client_ca = options.tls_client_ca;
   grpc.api_key_file = options.api_key_file;
+  grpc.drain_seconds = options.drain_timeout_seconds;
   GrpcEvents events;
   events.on_rejected = [&metrics, &log](std::string_view reason) {
     metrics.CountRejected(reason);
@@ -100,6 +101,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> StartGrpc(const ServeOptions& option
   };
   events.on_seed_drawn = [&log](std::string_view request_id, uint64_t seed) {
     log.Info("seed drawn", {{"request_id", request_id}, {"seed", seed}});
+  };
+  events.on_admin = [&log](std::string_view event, std::string_view detail) {
+    log.Info(event, {{"by", "admin"}, {"detail", detail}});
   };
   return GrpcServer::Start(grpc, std::move(events));
 }
@@ -194,7 +198,7 @@ absl::Status Serve(const ServeOptions& options, StopRequest& stop, Log& log) {
   LogPlan(model, options, log);
   RETURN_IF_ERROR(model.fits);
   const ModelConfig& config = model.info.config;
-  Metrics metrics(MoeLayers(config), config.experts, options.expert_series);
+  Metrics metrics({MoeLayers(config), config.experts, model.info.ranks, options.expert_series});
   if (metrics.aggregated_experts() > 0) {
     log.Warning("experts share series on /metrics/experts",
                 {{"experts", metrics.aggregated_experts()}, {"limit", options.expert_series}});
@@ -213,6 +217,7 @@ absl::Status Serve(const ServeOptions& options, StopRequest& stop, Log& log) {
   ASSIGN_OR_RETURN(engine, LoadEngine(options, LoggedEvents(metrics, log), log));
   const ModelInfo& info = engine->info();
   metrics.SetBuild(BALLAST_VERSION, info.name, info.compute, info.kernels);
+  metrics.SetPlacement(engine->GetPlacement());
   stop.SetLoaded();
   loaded = engine.get();
   grpc->SetEngine(engine.get());

@@ -21,6 +21,8 @@ struct ServiceParts {
   std::string version;
   std::chrono::milliseconds slow_reader_limit;
   std::chrono::milliseconds linger_limit;
+  double drain_seconds = 30;           // of a Drain that names no deadline
+  std::atomic<bool> stopping = false;  // streams that would go on for ever end
   CallPump* pump = nullptr;
   TextWorker* text = nullptr;
   std::atomic<Engine*> engine = nullptr;  // null while the model loads

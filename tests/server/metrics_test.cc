@@ -32,12 +32,14 @@ bool HasPromtool() { return std::system("command -v promtool >/dev/null 2>&1") =
 StepResult RoutedRows(std::vector<int64_t> expert_rows) {
   StepResult result;
   result.ranks.emplace_back();
+  result.ranks.back().run_rows = {1};
+  result.ranks.back().balance = {{1, 1, 1, 1}};
   result.ranks.back().expert_rows = std::move(expert_rows);
   return result;
 }
 
 TEST(Metrics, EverySeriesExistsFromTheStart) {
-  Metrics metrics({1, 2}, 4, 100);
+  Metrics metrics({{1, 2}, 4, 2, 100});
   const std::string page = metrics.Page({});
   for (const char* line : {"ballast_requests_running 0",
                            "ballast_requests_waiting 0",
@@ -58,7 +60,22 @@ TEST(Metrics, EverySeriesExistsFromTheStart) {
                            "ballast_requests_total{finish_reason=\"length\"} 0",
                            "ballast_requests_total{finish_reason=\"aborted\"} 0",
                            "ballast_requests_total{finish_reason=\"failed\"} 0",
-                           "ballast_requests_rejected_total{reason=\"queue_full\"} 0"}) {
+                           "ballast_requests_rejected_total{reason=\"queue_full\"} 0",
+                           "ballast_progressing 1",
+                           "ballast_draining 0",
+                           "ballast_placement_version 1",
+                           "ballast_slot_moves_total 0",
+                           "ballast_predicted_step_seconds_total 0",
+                           "ballast_replan_seconds_count 0",
+                           "ballast_moved_bytes_total{cause=\"replan\"} 0",
+                           "ballast_moved_bytes_total{cause=\"apply\"} 0",
+                           "ballast_moved_bytes_total{cause=\"rollback\"} 0",
+                           "ballast_rank_speed_ratio{rank=\"1\"} 1",
+                           "ballast_exchange_wait_seconds_count{rank=\"1\"} 0",
+                           "ballast_expert_replicas{layer=\"2\"} 4",
+                           "ballast_rank_rows_total{layer=\"2\",rank=\"1\"} 0",
+                           "ballast_spilled_rows_total{layer=\"2\"} 0",
+                           "ballast_assign_rows_over_bound_total{layer=\"2\"} 0"}) {
     EXPECT_THAT(page, HasSubstr(std::string(line) + "\n"));
   }
   EXPECT_THAT(metrics.ExpertPage(),
@@ -66,7 +83,7 @@ TEST(Metrics, EverySeriesExistsFromTheStart) {
 }
 
 TEST(Metrics, EventsAreCounted) {
-  Metrics metrics({1}, 2, 100);
+  Metrics metrics({{1}, 2, 1, 100});
   const EngineEvents events = metrics.Events();
   events.on_tokens(7, 0);
   events.on_tokens(0, 2);
@@ -98,8 +115,84 @@ TEST(Metrics, EventsAreCounted) {
               HasSubstr("ballast_expert_rows_total{layer=\"1\",expert=\"0\"} 6\n"));
 }
 
+TEST(Metrics, StepsTellOfRanksAndTheirBalance) {
+  Metrics metrics({{1, 3}, 2, 2, 100});
+  StepPlan plan;
+  plan.costs.version = 1;
+  plan.costs.speed = {1024, 512};
+  StepResult result;
+  result.ranks.resize(2);
+  result.ranks[0].run_rows = {5, 7};
+  result.ranks[1].run_rows = {3, 1};
+  result.ranks[1].wait_seconds = 0.0015;
+  for (RankResult& rank : result.ranks) rank.balance = {{2, 1, 4, 1'500'000}, {0, 0, 0, 500'000}};
+  StepReport report;
+  report.result = &result;
+  report.plan = &plan;
+  metrics.Events().on_step(report);
+  plan.costs.version = 0;  // its times have no unit yet
+  metrics.Events().on_step(report);
+  const std::string page = metrics.Page({});
+  for (const char* line :
+       {"ballast_rank_rows_total{layer=\"1\",rank=\"0\"} 10",
+        "ballast_rank_rows_total{layer=\"1\",rank=\"1\"} 6",
+        "ballast_rank_rows_total{layer=\"3\",rank=\"0\"} 14",
+        "ballast_rank_rows_total{layer=\"3\",rank=\"1\"} 2",
+        "ballast_rank_speed_ratio{rank=\"0\"} 1", "ballast_rank_speed_ratio{rank=\"1\"} 0.5",
+        "ballast_exchange_wait_seconds_bucket{rank=\"1\",le=\"0.001\"} 0",
+        "ballast_exchange_wait_seconds_bucket{rank=\"1\",le=\"0.002\"} 2",
+        "ballast_spilled_rows_total{layer=\"1\"} 4", "ballast_spilled_rows_total{layer=\"3\"} 0",
+        "ballast_assign_rows_over_bound_total{layer=\"1\"} 8",
+        "ballast_predicted_step_seconds_total 0.002"}) {
+    EXPECT_THAT(page, HasSubstr(std::string(line) + "\n"));
+  }
+}
+
+TEST(Metrics, ResultsWithoutBalanceCountAsFarAsTheyGo) {
+  Metrics metrics({{1, 3}, 2, 2, 100});
+  StepResult result;
+  result.ranks.resize(3);
+  result.ranks[2].run_rows = {1, 1, 1};
+  StepReport report;
+  report.result = &result;
+  metrics.Events().on_step(report);
+  EXPECT_THAT(metrics.Page({}), HasSubstr("ballast_rank_rows_total{layer=\"1\",rank=\"1\"} 0\n"));
+}
+
+TEST(Metrics, ChangesOfThePlacementAreCountedByTheirCause) {
+  Metrics metrics({{1, 2}, 4, 2, 100});
+  PlacementState placement;
+  placement.version = 7;
+  placement.layers = {{}, {2, 3, {0, 1, 2, 3, 0, -1}}, {2, 2, {0, 1, 2, 3}}};
+  metrics.SetPlacement(placement);
+  EXPECT_THAT(metrics.Page({}), HasSubstr("ballast_placement_version 7\n"));
+  const EngineEvents events = metrics.Events();
+  placement.version = 8;
+  events.on_placement({MoveCause::kApply, &placement, 3, 300});
+  events.on_placement({MoveCause::kRollback, &placement, 1, 100});
+  events.on_replan(0.003);
+  const std::string page = metrics.Page({});
+  for (const char* line :
+       {"ballast_placement_version 8", "ballast_slot_moves_total 4",
+        "ballast_moved_bytes_total{cause=\"apply\"} 300",
+        "ballast_moved_bytes_total{cause=\"rollback\"} 100",
+        "ballast_moved_bytes_total{cause=\"replan\"} 0", "ballast_expert_replicas{layer=\"1\"} 5",
+        "ballast_expert_replicas{layer=\"2\"} 4", "ballast_replan_seconds_count 1"}) {
+    EXPECT_THAT(page, HasSubstr(std::string(line) + "\n"));
+  }
+}
+
+TEST(Metrics, AStalledOrDrainingEngineShows) {
+  Metrics metrics({{1}, 2, 1, 100});
+  EngineStats stats;
+  stats.progressing = false;
+  stats.draining = true;
+  EXPECT_THAT(metrics.Page(stats), HasSubstr("ballast_progressing 0\n"));
+  EXPECT_THAT(metrics.Page(stats), HasSubstr("ballast_draining 1\n"));
+}
+
 TEST(Metrics, ExpertsBeyondTheLimitAreSummedByLayer) {
-  Metrics metrics({3, 5}, 4, 6);
+  Metrics metrics({{3, 5}, 4, 1, 6});
   const StepResult result = RoutedRows({1, 2, 3, 4, 10, 20, 30, 40});
   metrics.Events().on_step({0.01, 1, 0, 0, &result});
   const std::string page = metrics.ExpertPage();
@@ -114,7 +207,7 @@ TEST(Metrics, ExpertsBeyondTheLimitAreSummedByLayer) {
 }
 
 TEST(Metrics, ManyThreadsMayCountWhileOneReads) {
-  Metrics metrics({1}, 2, 100);
+  Metrics metrics({{1}, 2, 1, 100});
   const EngineEvents events = metrics.Events();
   const StepResult result = RoutedRows({1, 1});
   std::thread counting([&] {
@@ -135,7 +228,7 @@ TEST(Metrics, ManyThreadsMayCountWhileOneReads) {
 
 TEST(Metrics, PromtoolFindsNothingToSay) {
   if (!HasPromtool()) GTEST_SKIP() << "promtool is not installed (Debian: prometheus)";
-  Metrics metrics({1, 2}, 4, 100);
+  Metrics metrics({{1, 2}, 4, 2, 100});
   const EngineEvents events = metrics.Events();
   const StepResult result = RoutedRows({1, 2, 3, 4, 5, 6, 7, 8});
   events.on_step({0.01, 1, 0, 0, &result});
