@@ -1,5 +1,6 @@
 # Debian 12 packages only. Each becomes one imported target; the folders name what they may use.
 find_package(Threads REQUIRED)
+find_package(Gloo REQUIRED)
 find_package(PkgConfig REQUIRED)
 find_package(Protobuf REQUIRED)
 find_package(absl REQUIRED)

@@ -1,0 +1,165 @@
+#include "engine/comm/gloo.h"
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace ballast {
+namespace {
+
+constexpr uint64_t kNumbersTag = 1;
+constexpr uint64_t kRowsTag = 2;
+
+// Stands before the numbers of an AllGather.
+struct NumbersHeader {
+  StepStamp stamp;
+  uint64_t exchange = 0;
+  uint64_t numbers = 0;
+};
+
+int64_t RowBytes(MatView matrix) { return matrix.cols * static_cast<int64_t>(SizeOf(matrix.type)); }
+
+const char* RowAt(MatView matrix, int32_t row) {
+  return static_cast<const char*>(matrix.data) +
+         row * matrix.stride * static_cast<int64_t>(SizeOf(matrix.type));
+}
+
+}  // namespace
+
+struct GlooCommunicator::Peer {
+  explicit Peer(GlooMesh& mesh)
+      : send_numbers(mesh),
+        receive_numbers(mesh),
+        send_rows(mesh),
+        receive_rows{GlooBuffer(mesh), GlooBuffer(mesh)} {}
+
+  GlooBuffer send_numbers;
+  GlooBuffer receive_numbers;
+  GlooBuffer send_rows;
+  // Used in turn: rows stay where they are until the next call has returned.
+  std::array<GlooBuffer, 2> receive_rows;
+};
+
+GlooCommunicator::GlooCommunicator(std::unique_ptr<GlooMesh> mesh,
+                                   std::chrono::milliseconds deadline)
+    : mesh_(std::move(mesh)), deadline_(deadline) {
+  for (int peer = 0; peer < size(); ++peer) peers_.emplace_back(*mesh_);
+  sent_.resize(size());
+}
+
+GlooCommunicator::~GlooCommunicator() = default;
+
+void GlooCommunicator::BeginStep(const StepStamp& stamp) {
+  stamp_ = stamp;
+  exchange_ = 0;
+}
+
+absl::Status GlooCommunicator::CheckStamp(int peer, size_t numbers) const {
+  NumbersHeader header;
+  std::memcpy(&header, peers_[peer].receive_numbers.data(), sizeof(header));
+  const auto differ = [&](const char* what, uint64_t theirs, uint64_t ours) {
+    return absl::FailedPreconditionError(absl::StrCat("exchange between ranks: rank ", peer,
+                                                      " is at ", what, " ", theirs, ", rank ",
+                                                      rank(), " at ", what, " ", ours));
+  };
+  const StepStamp& theirs = header.stamp;
+  if (theirs.epoch != stamp_.epoch) return differ("epoch", theirs.epoch, stamp_.epoch);
+  if (theirs.step != stamp_.step) return differ("step", theirs.step, stamp_.step);
+  if (theirs.placement_version != stamp_.placement_version) {
+    return differ("placement version", theirs.placement_version, stamp_.placement_version);
+  }
+  if (header.exchange != exchange_) return differ("exchange", header.exchange, exchange_);
+  if (header.numbers != numbers) return differ("numbers", header.numbers, numbers);
+  return absl::OkStatus();
+}
+
+absl::Status GlooCommunicator::AllGather(std::span<const int32_t> mine, std::span<int32_t> all) {
+  CHECK(all.size() == mine.size() * size());
+  ++exchange_;
+  const NumbersHeader header{stamp_, exchange_, mine.size()};
+  const size_t bytes = sizeof(header) + mine.size_bytes();
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer == rank()) continue;
+    Peer& p = peers_[peer];
+    p.receive_numbers.Reserve(bytes);
+    RETURN_IF_ERROR(p.receive_numbers.Receive(peer, kNumbersTag, bytes));
+    std::byte* out = p.send_numbers.Reserve(bytes);
+    std::memcpy(out, &header, sizeof(header));
+    if (!mine.empty()) std::memcpy(out + sizeof(header), mine.data(), mine.size_bytes());
+    RETURN_IF_ERROR(p.send_numbers.Send(peer, kNumbersTag, bytes));
+  }
+  for (int peer = 0; peer < size(); ++peer) {
+    int32_t* to = all.data() + peer * mine.size();
+    if (mine.empty()) to = nullptr;
+    if (peer == rank()) {
+      if (to != nullptr) std::memcpy(to, mine.data(), mine.size_bytes());
+      continue;
+    }
+    Peer& p = peers_[peer];
+    RETURN_IF_ERROR(p.receive_numbers.WaitReceived(deadline_));
+    if (const absl::Status agree = CheckStamp(peer, mine.size()); !agree.ok()) {
+      mesh_->Fail(agree);
+      return agree;
+    }
+    if (to != nullptr) {
+      std::memcpy(to, p.receive_numbers.data() + sizeof(header), mine.size_bytes());
+    }
+  }
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer != rank()) RETURN_IF_ERROR(peers_[peer].send_numbers.WaitSent(deadline_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status GlooCommunicator::SendRows(MatView matrix, const RowLists& give) {
+  const int64_t row_bytes = RowBytes(matrix);
+  for (int peer = 0; peer < size(); ++peer) {
+    const int32_t begin = give.begin[peer];
+    const int32_t end = give.begin[peer + 1];
+    sent_[peer] = static_cast<char>(peer != rank() && begin != end);
+    if (sent_[peer] == 0) continue;
+    const size_t bytes = (end - begin) * row_bytes;
+    GlooBuffer& buffer = peers_[peer].send_rows;
+    std::byte* out = buffer.Reserve(bytes);
+    for (int32_t i = begin; i < end; ++i, out += row_bytes) {
+      std::memcpy(out, RowAt(matrix, give.rows[i]), row_bytes);
+    }
+    RETURN_IF_ERROR(buffer.Send(peer, kRowsTag, bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status GlooCommunicator::ExchangeRows(MatView matrix, const RowLists& give,
+                                            std::span<const int32_t> receive_counts,
+                                            std::vector<const void*>& received) {
+  RETURN_IF_ERROR(mesh_->failure());
+  const int64_t row_bytes = RowBytes(matrix);
+  side_ = 1 - side_;
+  received.clear();
+  for (int peer = 0; peer < size(); ++peer) {
+    const int32_t rows = receive_counts[peer];
+    if (peer == rank()) {
+      CHECK(give.begin[peer + 1] - give.begin[peer] == rows);
+      for (int32_t i = give.begin[peer]; i < give.begin[peer + 1]; ++i) {
+        received.push_back(RowAt(matrix, give.rows[i]));
+      }
+      continue;
+    }
+    if (rows == 0) continue;
+    GlooBuffer& buffer = peers_[peer].receive_rows[side_];
+    const std::byte* at = buffer.Reserve(rows * row_bytes);
+    for (int32_t i = 0; i < rows; ++i, at += row_bytes) received.push_back(at);
+    RETURN_IF_ERROR(buffer.Receive(peer, kRowsTag, rows * row_bytes));
+  }
+  RETURN_IF_ERROR(SendRows(matrix, give));
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer == rank() || receive_counts[peer] == 0) continue;
+    RETURN_IF_ERROR(peers_[peer].receive_rows[side_].WaitReceived(deadline_));
+  }
+  for (int peer = 0; peer < size(); ++peer) {
+    if (sent_[peer] != 0) RETURN_IF_ERROR(peers_[peer].send_rows.WaitSent(deadline_));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ballast

@@ -1,0 +1,59 @@
+// Ranks as processes: rows travel over TCP (gloo_mesh.h).
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/comm/communicator.h"
+#include "engine/comm/gloo_mesh.h"
+
+namespace ballast {
+
+// What all ranks must agree on when they exchange anything.
+struct StepStamp {
+  uint64_t epoch = 0;  // of the world: another one after ranks were lost and found again
+  uint64_t step = 0;
+  uint64_t placement_version = 0;
+};
+
+// The stamp travels with every AllGather and is checked on receipt: FAILED_PRECONDITION names both
+// values. Rows of a rank's own are pointed to; others' lie in buffers that grow to the largest
+// exchange so far. A peer that does not answer within the deadline breaks it; a rank between steps
+// makes no calls, so waiting for work does not count.
+class GlooCommunicator final : public Communicator {
+ public:
+  GlooCommunicator(std::unique_ptr<GlooMesh> mesh, std::chrono::milliseconds deadline);
+  ~GlooCommunicator() override;
+
+  // Before the first call of a step. The caller's thread.
+  void BeginStep(const StepStamp& stamp);
+  // Ends a call under way and all later ones with `why`. Any thread.
+  void Fail(const absl::Status& why) { mesh_->Fail(why); }
+
+  int rank() const override { return mesh_->rank(); }
+  int size() const override { return mesh_->size(); }
+  absl::Status AllGather(std::span<const int32_t> mine, std::span<int32_t> all) override;
+  absl::Status ExchangeRows(MatView matrix, const RowLists& give,
+                            std::span<const int32_t> receive_counts,
+                            std::vector<const void*>& received) override;
+
+ private:
+  struct Peer;
+
+  absl::Status CheckStamp(int peer, size_t numbers) const;
+  absl::Status SendRows(MatView matrix, const RowLists& give);
+
+  const std::unique_ptr<GlooMesh> mesh_;
+  const std::chrono::milliseconds deadline_;
+  StepStamp stamp_;
+  uint64_t exchange_ = 0;  // AllGathers since the step began
+  std::vector<Peer> peers_;
+  std::vector<char> sent_;  // [size] whether rows of this exchange go there
+  int side_ = 0;            // of the receive buffers in use
+};
+
+}  // namespace ballast
