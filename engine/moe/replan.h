@@ -10,27 +10,28 @@
 
 #include "engine/moe/cost_parameters.h"
 #include "engine/moe/imbalance.h"
+#include "engine/moe/load_window.h"
 #include "engine/moe/placement.h"
 
 namespace ballast {
 
 struct ReplanOptions {
-  int max_layer_moves = 8;   // of one layer
+  int max_layer_moves = 12;  // of one layer
   int64_t max_moves = 1024;  // of all layers together; the layers that gain most per move go first
-  // What moving one expert costs those who wait for steps, in CostParameters' unit of time; and the
-  // number of steps over which a gain must make up for it.
+  // What moving one expert costs those who wait for steps, in CostParameters' unit of time, and the
+  // number of steps within which a gain must have made up for it.
   double move_cost = 0;
   int64_t horizon_steps = 1000;
-  double least_gain = 0.002;       // of a layer's time: less is noise
+  double least_gain = 0.006;       // of each move, as a share of the layer's time
   std::vector<int32_t> node = {};  // [ranks] equal labels share a machine; empty: all do
 };
 
-// What a layer's change is predicted to do on held-out load, per step.
+// A layer's change, and what it is predicted to do on held-out load.
 struct LayerReplanned {
   int layer = 0;  // among the MoE layers
   LayerPlacement placement;
   int moves = 0;
-  double before = 0;  // time of the longest rank, the mean over steps
+  double before = 0;  // time of the longest rank in a step
   double after = 0;
 };
 
@@ -39,21 +40,20 @@ struct ReplanDecision {
   int64_t moves = 0;
   double before = 0;            // time of all layers of a step, changed or not
   double after = 0;             // never above `before`
-  double imbalance_before = 1;  // as PredictedImbalance on the held-out load
+  double imbalance_before = 1;  // PredictedImbalance on the held-out load
   double imbalance_after = 1;
 };
 
-// current [MoE layers]; planning_load [MoE layers, experts] in any unit, per layer; held_out: steps
-// that are not part of it (LoadWindow). Without either there is no change. Placements and costs
-// must be valid (checked where cheap).
-ReplanDecision DecideReplan(std::span<const LayerPlacement> current,
-                            std::span<const int64_t> planning_load,
+// current [MoE layers]; held_out: steps that are not part of `load`. Without either there is no
+// change. A layer changes if the gain on held-out load is more than its chance scatter from step to
+// step and pays for the moves. Placements and costs must be valid; shapes must agree (checked).
+ReplanDecision DecideReplan(std::span<const LayerPlacement> current, const PlanningLoad& load,
                             std::span<const StepLoad> held_out, const CostParameters& costs,
                             const ReplanOptions& options);
 
-// After a change: the layers that the load seen since serves worse than the placement before would,
-// by more than chance and enough to pay for moving back. `since`: steps observed after the change.
-// before, after [MoE layers].
+// After a change: the layers, ascending, whose placement before would have served the load seen
+// since better, by more than chance scatter and enough to pay for moving back. `since`: steps that
+// were observed after the change; fewer than two prove nothing. before, after [MoE layers].
 std::vector<int> LayersToRollBack(std::span<const LayerPlacement> before,
                                   std::span<const LayerPlacement> after,
                                   std::span<const StepLoad> since, const CostParameters& costs,
