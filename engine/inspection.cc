@@ -14,6 +14,7 @@ absl::StatusOr<ModelInspection> InspectModel(const EngineOptions& options) {
   inspection.plan = std::move(model.plan);
   inspection.kv_bytes = model.sizes.kv_bytes;
   inspection.threads = model.threads;
+  inspection.warnings = std::move(model.warnings);
   return inspection;
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
+#include <vector>
 
 #include "engine/engine.h"
 #include "engine/model/memory_plan.h"
@@ -15,6 +17,7 @@ struct ModelInspection {
   MemoryPlan plan;
   size_t kv_bytes = 0;  // of the whole KV cache
   int threads = 0;
+  std::vector<std::string> warnings;  // of reading the placement
   absl::Status fits;  // RESOURCE_EXHAUSTED with the numbers when the plan exceeds free memory
 };
 

@@ -15,6 +15,8 @@ struct EngineOptions {
   std::string compute = "bf16";  // exact, bf16
   std::string weights = "bf16";
   int ranks = 1;                // in this process
+  std::string placement;        // file; empty: even
+  int slots_per_rank = 0;       // 0: what the file says or needs, else the fewest
   int threads = 0;              // per rank; 0: one per core
   int64_t kv_memory_bytes = 0;  // 0: 1 GiB, less when the context needs less
   int max_context = 0;          // 0: the model's

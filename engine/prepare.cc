@@ -6,8 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/initial_placement.h"
+#include "engine/model/expert_store.h"
 #include "engine/model/workspace.h"
-#include "engine/moe/placement.h"
 #include "kernels/cpu/cpu_device.h"
 
 namespace ballast {
@@ -58,9 +59,15 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
                    ResolveSizes(options, config, KvBlockBytes(config, compute, *model.device)));
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   model.threads = options.threads > 0 ? options.threads : std::max(1, cores / options.ranks);
-  model.placement.assign(config.layers, EvenPlacement(config.experts, options.ranks));
-  model.plan = PlanMemory(config, tensors, SlotsOfRank(config, model.placement, 0), *model.device,
-                          compute, PlanWorkspace(config, compute, model.sizes.step, nullptr).bytes);
+  ASSIGN_OR_RETURN(ModelPlacement placement, InitialPlacement(options, config));
+  model.placement = std::move(placement.layers);
+  model.warnings = std::move(placement.warnings);
+  const SlotExperts slots = SlotsOfRank(config, model.placement, 0);
+  model.plan = PlanMemory(config, tensors, slots, *model.device, compute,
+                          PlanWorkspace(config, compute, model.sizes.step, nullptr).bytes);
+  // With a spare buffer for each empty slot all ranks take the same.
+  model.plan.weights_bytes += static_cast<size_t>(SpareBuffers(slots, options.ranks)) *
+                              LargestExpert(config, tensors, *model.device, compute).sum();
 
   std::error_code error;
   const bool has_tokenizer =

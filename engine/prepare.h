@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/checkpoint/checkpoint.h"
@@ -21,7 +22,8 @@ struct PreparedModel {
   const Device* device = nullptr;
   int threads = 0;  // per rank
   EngineSizes sizes;
-  std::vector<LayerPlacement> placement;  // [layers]; dense layers have none
+  std::vector<LayerPlacement> placement;  // [layers]; dense layers have no slots
+  std::vector<std::string> warnings;      // of reading the placement
   MemoryPlan plan;                        // of rank 0
   ModelInfo info;
   // Mapped and validated; UNIMPLEMENTED when config.json asks for what is not supported.

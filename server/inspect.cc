@@ -117,6 +117,9 @@ int RunInspect(const std::vector<std::string>& arguments) {
     std::fprintf(stderr, "ballast inspect: %s\n", std::string(model.status().message()).c_str());
     return kFailed;
   }
+  for (const std::string& warning : model->warnings) {
+    std::fprintf(stderr, "ballast inspect: warning: %s\n", warning.c_str());
+  }
   if (options.json) {
     PrintJson(*model);
   } else {

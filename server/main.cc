@@ -19,6 +19,7 @@ constexpr char kHelp[] =
     "  serve MODEL      load a model and answer requests over gRPC\n"
     "  generate PROMPT  ask a running server to continue a text\n"
     "  inspect MODEL    say what a model folder holds and what serving it takes\n"
+    "  plan MODEL       say where its experts stand, also for TensorRT-LLM and SGLang\n"
     "\n"
     "Options:\n"
     "  -h, --help       this; `ballast COMMAND --help` tells a command's options\n"
@@ -38,6 +39,7 @@ int Run(const std::vector<std::string>& arguments) {
   if (command == "serve") return RunServe(rest);
   if (command == "generate") return RunGenerate(rest);
   if (command == "inspect") return RunInspect(rest);
+  if (command == "plan") return RunPlan(rest);
   if (command == "--help" || command == "-h" || command == "help") {
     std::fputs(kHelp, stdout);
     return kDone;
@@ -51,7 +53,7 @@ int Run(const std::vector<std::string>& arguments) {
     return kDone;
   }
   const std::string near =
-      SuggestName(command, {"serve", "generate", "inspect", "--help", "--version"});
+      SuggestName(command, {"serve", "generate", "inspect", "plan", "--help", "--version"});
   std::fprintf(stderr, "ballast: unknown command '%s'%s\nSee ballast --help.\n", command.c_str(),
                near.c_str());
   return kWrongUsage;

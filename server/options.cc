@@ -31,6 +31,13 @@ constexpr char kInspectExamples[] =
     "  ballast inspect models/ballast-mini\n"
     "  ballast inspect --json --max-context 8192 /models/olmoe";
 
+constexpr char kPlanSummary[] =
+    "Print where a model's experts stand, as a placement file; checks and converts one.";
+constexpr char kPlanExamples[] =
+    "Examples:\n"
+    "  ballast plan --ranks 4 --slots-per-rank 18 /models/olmoe > placement.yaml\n"
+    "  ballast plan --ranks 8 --placement eplb.json --format tensorrt-llm /models/deepseek";
+
 // What the wire and the kernels know but this build lacks is refused by name, not as a typing
 // error.
 Knob OnlyChoiceKnob(std::string name, std::string only, std::string later, std::string* target,
@@ -47,6 +54,17 @@ Knob ModelKnob(std::string* target) {
   Knob knob = TextKnob("model", "MODEL", target, "Folder of a Hugging Face checkpoint");
   knob.positional = true;
   return knob;
+}
+
+void AddPlacementKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
+  knobs.push_back(CountKnob("ranks", 1, 64, &engine.ranks,
+                            "Ranks in this process; experts are spread over them"));
+  knobs.push_back(TextKnob("placement", "FILE", &engine.placement,
+                           "Which ranks hold which experts: YAML, or TensorRT-LLM's or SGLang's "
+                           "file; default: spread evenly"));
+  knobs.push_back(CountKnob("slots-per-rank", 0, 4096, &engine.slots_per_rank,
+                            "Places for experts on a rank, in each layer; 0: what the placement "
+                            "says, else the fewest that hold all"));
 }
 
 void AddEngineKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
@@ -69,8 +87,7 @@ void AddEngineKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
                              "Activations: exact is float32, bf16 is faster"));
   knobs.push_back(OnlyChoiceKnob("weights", "bf16", "int8 and int4 are", &engine.weights,
                                  "Weights in memory; bf16: as published"));
-  knobs.push_back(CountKnob("ranks", 1, 64, &engine.ranks,
-                            "Ranks in this process; experts are spread over them"));
+  AddPlacementKnobs(engine, knobs);
   knobs.push_back(CountKnob("threads", 0, 4096, &engine.threads,
                             "Compute threads of a rank; 0: the cores, shared by the ranks"));
   knobs.push_back(BytesKnob("kv-memory", &engine.kv_memory_bytes,
@@ -168,6 +185,14 @@ std::vector<Knob> InspectKnobs(InspectOptions& options) {
   return knobs;
 }
 
+std::vector<Knob> PlanKnobs(PlanOptions& options) {
+  std::vector<Knob> knobs = {ModelKnob(&options.engine.model)};
+  AddPlacementKnobs(options.engine, knobs);
+  knobs.push_back(ChoiceKnob("format", {"yaml", "tensorrt-llm", "sglang"}, &options.format,
+                             "For which server to print it; yaml: this one"));
+  return knobs;
+}
+
 absl::Status CheckModelGiven(const EngineOptions& options) {
   if (!options.model.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError("MODEL: found nothing, expected the folder of a checkpoint");
@@ -197,6 +222,11 @@ const CommandText& GenerateText() {
 
 const CommandText& InspectText() {
   static const CommandText text{"inspect", kInspectSummary, kInspectExamples};
+  return text;
+}
+
+const CommandText& PlanText() {
+  static const CommandText text{"plan", kPlanSummary, kPlanExamples};
   return text;
 }
 
@@ -236,10 +266,19 @@ absl::StatusOr<std::optional<std::string>> ReadInspectOptions(
   return std::nullopt;
 }
 
+absl::StatusOr<std::optional<std::string>> ReadPlanOptions(
+    const std::vector<std::string>& arguments, PlanOptions& options) {
+  ASSIGN_OR_RETURN(auto answer, ReadArguments(PlanText(), PlanKnobs(options), arguments));
+  if (answer) return answer;
+  RETURN_IF_ERROR(CheckModelGiven(options.engine));
+  return std::nullopt;
+}
+
 std::string DescribeOptions() {
   ServeOptions serve;
   GenerateOptions generate;
   InspectOptions inspect;
+  PlanOptions plan;
   return absl::StrCat(
       "# Options\n\nMade from the tables in server/options.cc by `ballast --help-markdown`.\n"
       "Sizes take B, kB, MB, GB, KiB, MiB, GiB; times take ms, s, m, h. With `serve --config "
@@ -247,7 +286,8 @@ std::string DescribeOptions() {
       "the same names stand in a YAML map, with `-` or `_`; flags win over the file.\n\n",
       DescribeKnobs(ServeText(), ServeKnobs(serve)), "\n",
       DescribeKnobs(GenerateText(), GenerateKnobs(generate)), "\n",
-      DescribeKnobs(InspectText(), InspectKnobs(inspect)));
+      DescribeKnobs(InspectText(), InspectKnobs(inspect)), "\n",
+      DescribeKnobs(PlanText(), PlanKnobs(plan)));
 }
 
 }  // namespace ballast

@@ -50,6 +50,11 @@ struct InspectOptions {
   bool json = false;
 };
 
+struct PlanOptions {
+  EngineOptions engine;
+  std::string format = "yaml";
+};
+
 // Read a command's arguments (those after its name) into `options`. The string, when there is one,
 // is to be printed on stdout instead of running. Errors are INVALID_ARGUMENT: wrong usage.
 absl::StatusOr<std::optional<std::string>> ReadServeOptions(
@@ -58,6 +63,8 @@ absl::StatusOr<std::optional<std::string>> ReadGenerateOptions(
     const std::vector<std::string>& arguments, GenerateOptions& options);
 absl::StatusOr<std::optional<std::string>> ReadInspectOptions(
     const std::vector<std::string>& arguments, InspectOptions& options);
+absl::StatusOr<std::optional<std::string>> ReadPlanOptions(
+    const std::vector<std::string>& arguments, PlanOptions& options);
 
 // docs/options.md: all tables as Markdown.
 std::string DescribeOptions();

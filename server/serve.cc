@@ -196,6 +196,7 @@ absl::Status Serve(const ServeOptions& options, StopRequest& stop, Log& log) {
         absl::StrCat(options.engine.model, ": ", absl::StrJoin(model.plan.unsupported, "; ")));
   }
   LogPlan(model, options, log);
+  for (const std::string& warning : model.warnings) log.Warning("placement", {{"what", warning}});
   RETURN_IF_ERROR(model.fits);
   const ModelConfig& config = model.info.config;
   Metrics metrics({MoeLayers(config), config.experts, model.info.ranks, options.expert_series});

@@ -1,10 +1,17 @@
 // The promise: same prompt, same seed, same weights give bit-identical log-probabilities and
 // tokens, whatever else is in the batch and however the work is cut. Compared with equality.
+#include <stdlib.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <random>
 
+#include "engine/moe/placement_export.h"
 #include "tests/support/golden.h"
 #include "tests/support/run_engine.h"
+#include "tools/balance_cases.h"
 
 namespace ballast::test {
 namespace {
@@ -137,6 +144,35 @@ TEST_P(InvarianceTest, RanksChangeNothing) {
     EngineOptions options = Options();
     options.ranks = ranks;
     ExpectSame(want, AskAll(*MakeEngine(options), requests));
+  }
+}
+
+// `layers` of any legal shape, as a file that an engine reads.
+std::string PlacementFile(const std::vector<LayerPlacement>& layers, int experts) {
+  std::string path = testing::TempDir() + "ballast_placement_XXXXXX";
+  const int file = mkstemp(path.data());
+  EXPECT_GE(file, 0);
+  close(file);
+  std::ofstream(path) << ExportPlacement(layers, experts, PlacementFormat::kYaml).text;
+  return path;
+}
+
+TEST_P(InvarianceTest, PlacementsChangeNothing) {
+  const auto requests = SomeRequests(8);
+  const auto want = Alone(Options(), requests);
+  const ModelConfig config = MakeEngine(Options())->info().config;
+  ballast::Random random(3);
+  for (const int ranks : {2, 3, 4, 8}) {
+    EngineOptions options = Options();
+    options.ranks = ranks;
+    const int fewest = (config.experts + ranks - 1) / ranks;
+    const LayerShape shape{
+        .ranks = ranks, .experts = config.experts, .slots_per_rank = fewest + random(1, 3)};
+    std::vector<LayerPlacement> layers(config.layers, LayerPlacement{ranks, 0, {}});
+    for (const int layer : MoeLayers(config)) layers[layer] = RandomPlacement(shape, random);
+    options.placement = PlacementFile(layers, config.experts);
+    ExpectSame(want, AskAll(*MakeEngine(options), requests));
+    std::filesystem::remove(options.placement);
   }
 }
 

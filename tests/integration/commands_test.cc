@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/integration/served_model.h"
@@ -25,7 +26,7 @@ TEST(Commands, WrongUsageExitsWithTwoAndHelpWithZero) {
   const Finished unknown = Ballast({"generat", "x"});
   EXPECT_EQ(unknown.code, 2);
   EXPECT_THAT(unknown.err, HasSubstr("did you mean 'generate'?"));
-  for (const char* command : {"serve", "generate", "inspect"}) {
+  for (const char* command : {"serve", "generate", "inspect", "plan"}) {
     const Finished help = Ballast({command, "--help"});
     EXPECT_EQ(help.code, 0);
     EXPECT_THAT(help.out, HasSubstr("Examples:"));
@@ -48,6 +49,60 @@ TEST(Commands, InspectCountsTheBundledModel) {
   EXPECT_GT(json["weights_bytes"], 0);
   EXPECT_GT(json["workspace_bytes"], 0);
   EXPECT_EQ(json["kv_bytes_per_token"], 6 * (64 + 16) * 2);
+}
+
+int64_t WeightsBytes(const std::string& slots_per_rank) {
+  const Finished inspected = Ballast(
+      {"inspect", "--json", "--ranks", "4", "--slots-per-rank", slots_per_rank, kBundledModel});
+  EXPECT_EQ(inspected.code, 0) << inspected.err;
+  return nlohmann::json::parse(inspected.out)["weights_bytes"];
+}
+
+TEST(Commands, InspectCountsEverySlot) {
+  const int64_t slot = WeightsBytes("9") - WeightsBytes("8");
+  EXPECT_GE(slot, 5 * 3 * 192 * 64 * 2);  // in five layers
+  EXPECT_EQ(WeightsBytes("16"), WeightsBytes("8") + 8 * slot);
+}
+
+TEST(Commands, PlanConvertsBetweenFormats) {
+  const auto plan = [](std::vector<std::string> more) {
+    more.insert(more.begin(), {"plan", kBundledModel, "--ranks", "4"});
+    return Ballast(more);
+  };
+  const Finished even = plan({"--slots-per-rank", "9"});
+  ASSERT_EQ(even.code, 0) << even.err;
+  EXPECT_THAT(even.out, StartsWith("ranks: 4\nslots_per_rank: 9\nlayers:\n  1:\n    - [0, 1,"));
+  std::string last = even.out;
+  for (const char* format : {"tensorrt-llm", "sglang", "yaml"}) {
+    const std::string path = testing::TempDir() + "placement_" + format;
+    std::ofstream(path) << last;
+    const Finished converted = plan({"--placement", path, "--format", format});
+    ASSERT_EQ(converted.code, 0) << converted.err;
+    EXPECT_EQ(converted.err, "");
+    EXPECT_NE(converted.out, last);
+    last = converted.out;
+  }
+  EXPECT_EQ(last, even.out);
+}
+
+TEST(Commands, PlanSaysWhatIsWrongWithAFile) {
+  const std::string path = testing::TempDir() + "placement_wrong";
+  std::ofstream(path) << "layers: {2: {pin: {40: 0}}}";
+  const Finished wrong = Ballast({"plan", kBundledModel, "--placement", path});
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_EQ(wrong.out, "");
+  EXPECT_EQ(wrong.err, "ballast plan: " + path +
+                           ": layer 2, pin: found 40, expected a whole number, 0 to 31\n");
+  EXPECT_EQ(Ballast({"plan", kBundledModel, "--placement", "/nowhere"}).code, 1);
+  EXPECT_EQ(Ballast({"plan", kBundledModel, "--ranks", "4", "--slots-per-rank", "1"}).code, 1);
+}
+
+TEST(Commands, ServeLogsWhatAPlacementLeavesOpen) {
+  const std::string path = testing::TempDir() + "placement_partly";
+  std::ofstream(path) << "num_slots: 32\ninitial_global_assignments: {9: [0]}";
+  ServedModel server({"--ranks", "2", "--placement", path});
+  EXPECT_NE(server.Generate({"--max-tokens", "4", "The experts"}).out, "");
+  EXPECT_THAT(server.Stop(), HasSubstr("says nothing of layers 1, 2, 3, 4, 5"));
 }
 
 TEST(Commands, InspectRefusesWhatIsNoCheckpoint) {

@@ -45,7 +45,10 @@ TEST(Options, ServeTakesAllOfItsFlags) {
                                         "a",           "--api-key-file",
                                         "f",           "--log-level",
                                         "debug",       "--log-format",
-                                        "json"},
+                                        "json",        "--ranks",
+                                        "4",           "--placement",
+                                        "p.yaml",      "--slots-per-rank",
+                                        "18"},
                                        options);
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_FALSE(answer->has_value());
@@ -53,6 +56,9 @@ TEST(Options, ServeTakesAllOfItsFlags) {
   EXPECT_EQ(options.engine.kernels, "reference");
   EXPECT_EQ(options.engine.kv_memory_bytes, int64_t{2} << 30);
   EXPECT_EQ(options.engine.max_waiting_tokens, 1000);
+  EXPECT_EQ(options.engine.ranks, 4);
+  EXPECT_EQ(options.engine.placement, "p.yaml");
+  EXPECT_EQ(options.engine.slots_per_rank, 18);
   EXPECT_EQ(options.drain_timeout_seconds, 0.5);
   EXPECT_EQ(options.tls_client_ca, "a");
   EXPECT_EQ(options.log.format, "json");
@@ -89,7 +95,7 @@ TEST(Options, WhatThisBuildLacksIsRefusedByName) {
             "--weights: found 'int8', expected bf16 (int8 and int4 are not in this build)");
   EXPECT_EQ(ServeError({"m", "--device", "cuda"}),
             "--device: found 'cuda', expected cpu (cuda is not in this build)");
-  EXPECT_THAT(ServeError({"m", "--placement", "f"}), HasSubstr("unknown option '--placement'"));
+  EXPECT_THAT(ServeError({"m", "--balancing", "f"}), HasSubstr("unknown option '--balancing'"));
   EXPECT_THAT(ServeError({"m", "--ranks", "0"}), HasSubstr("--ranks: found '0'"));
 }
 
@@ -118,6 +124,15 @@ TEST(Options, GenerateWantsAPromptButItMayBeEmpty) {
   GenerateOptions options;
   EXPECT_FALSE(ReadGenerateOptions({}, options).ok());
   EXPECT_TRUE(ReadGenerateOptions({""}, options).ok());
+}
+
+TEST(Options, PlanTakesAFormatThatItKnows) {
+  PlanOptions options;
+  ASSERT_TRUE(ReadPlanOptions({"m", "--ranks", "4", "--format", "sglang"}, options).ok());
+  EXPECT_EQ(options.engine.ranks, 4);
+  EXPECT_EQ(options.format, "sglang");
+  EXPECT_FALSE(ReadPlanOptions({"m", "--format", "vllm"}, options).ok());
+  EXPECT_FALSE(ReadPlanOptions({"--ranks", "4"}, options = {}).ok());
 }
 
 TEST(Options, TheDocumentationIsCurrent) {
