@@ -77,7 +77,10 @@ void FakeEngine::FailAll(const std::string& why) {
 
 EngineStats FakeEngine::Stats() const {
   const std::lock_guard lock(mutex_);
-  return stats_;
+  EngineStats stats = stats_;
+  stats.live = static_cast<int32_t>(live_.size());
+  stats.running = stats.live;
+  return stats;
 }
 
 void FakeEngine::RefuseWith(absl::Status status) {

@@ -147,7 +147,8 @@ TEST_F(GrpcServing, ReflectionListsServicesAndKnowsTheirMessages) {
   const std::string services = Reflect(channel_, LengthDelimited(kListServices, "*"));
   EXPECT_NE(services.find(kService), std::string::npos);
   EXPECT_NE(services.find("grpc.health.v1.Health"), std::string::npos);
-  for (const std::string symbol : {kService, "grpc.health.v1.Health"}) {
+  EXPECT_NE(services.find("ballast.v1.ExpertAdmin"), std::string::npos);
+  for (const std::string symbol : {kService, "ballast.v1.ExpertAdmin", "grpc.health.v1.Health"}) {
     const std::string file = Reflect(channel_, LengthDelimited(kFileContainingSymbol, symbol));
     EXPECT_NE(file.find("Request"), std::string::npos) << symbol;
   }
