@@ -1,6 +1,10 @@
 #include "engine/engine.h"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
 
 #include "engine/engine_loop.h"
 #include "engine/prepare.h"
@@ -8,6 +12,10 @@
 
 namespace ballast {
 namespace {
+
+// Experts that a rank may borrow in one layer of a step. In one process their weights are read
+// where they lie, so this only bounds the search.
+constexpr int32_t kMaxImports = 8;
 
 // The first step of a process is slow (pages, caches): it must not be a client's.
 absl::Status WarmUp(World& world) {
@@ -28,6 +36,86 @@ absl::Status WarmUp(World& world) {
   return world.RunStep(plan, result);
 }
 
+// Labels to numbers: equal labels, equal numbers.
+std::vector<int32_t> NodeNumbers(const std::vector<std::string>& labels) {
+  std::vector<int32_t> numbers;
+  for (const std::string& label : labels) {
+    numbers.push_back(
+        static_cast<int32_t>(std::find(labels.begin(), labels.end(), label) - labels.begin()));
+  }
+  return numbers;
+}
+
+// What a learned placement and costs are good for.
+std::string Fingerprint(const EngineOptions& options, const PreparedModel& model) {
+  const ModelConfig& config = model.info.config;
+  int slots = 0;
+  for (const LayerPlacement& layer : model.placement) slots = std::max(slots, layer.slots_per_rank);
+  return absl::StrCat(config.model_type, " ", config.layers, "x", config.experts, " experts of ",
+                      config.hidden, "x", config.expert_intermediate, ", ", model.info.parameters,
+                      " parameters, ", options.compute, " ", model.info.kernels, ", ",
+                      options.ranks, " ranks of ", slots, " slots, ", model.threads, " threads");
+}
+
+// Begins where an earlier run ended, when its state fits; else says why not.
+std::optional<CostState> RestoreState(const EngineOptions& options, const std::string& fingerprint,
+                                      const EngineEvents& events, PreparedModel& model) {
+  const auto ignore = [&](const std::string& why) {
+    if (events.on_notice) {
+      events.on_notice(true,
+                       absl::StrCat("balance state ", options.balance_state, " ignored: ", why));
+    }
+    return std::nullopt;
+  };
+  if (options.balance_state.empty()) return std::nullopt;
+  absl::StatusOr<BalanceState> state = ReadBalanceState(options.balance_state);
+  if (absl::IsNotFound(state.status())) return std::nullopt;
+  if (!state.ok()) return ignore(std::string(state.status().message()));
+  if (state->fingerprint != fingerprint) {
+    return ignore(
+        absl::StrCat("found \"", state->fingerprint, "\", expected \"", fingerprint, "\""));
+  }
+  const ModelConfig& config = model.info.config;
+  state->placement.resize(static_cast<size_t>(config.layers));
+  for (const int layer : MoeLayers(config)) {
+    const LayerPlacement& placement = state->placement[static_cast<size_t>(layer)];
+    const absl::Status valid = ValidatePlacement(placement, layer, config.experts, options.ranks);
+    if (!valid.ok()) return ignore(std::string(valid.message()));
+    if (placement.slots_per_rank != model.placement[static_cast<size_t>(layer)].slots_per_rank) {
+      return ignore(absl::StrCat("layer ", layer, ": found ", placement.slots_per_rank,
+                                 " slots per rank, expected ",
+                                 model.placement[static_cast<size_t>(layer)].slots_per_rank));
+    }
+  }
+  // A placement that the operator gives is not overruled.
+  if (options.placement.empty()) {
+    for (const int layer : MoeLayers(config)) {
+      model.placement[static_cast<size_t>(layer)] = state->placement[static_cast<size_t>(layer)];
+    }
+  }
+  return std::move(state->costs);
+}
+
+BalancerOptions BalancerOf(const EngineOptions& options, int64_t expert_bytes) {
+  // A bound on what a move costs those who wait: its bytes at 1 GB/s, in nanoseconds.
+  constexpr double kMoveNanosecondsPerByte = 1;
+  BalancerOptions balancer;
+  balancer.mode = options.balance;
+  const bool assigns = options.balance == "assign";
+  const bool plain = options.balance == "off" || options.balance == "observe";
+  balancer.costs.mode = plain     ? BalanceMode::kOff
+                        : assigns ? BalanceMode::kAssign
+                                  : BalanceMode::kSpill;
+  balancer.costs.max_imports = kMaxImports;
+  balancer.costs.force_spills = options.test_force_spills;
+  balancer.replan_interval = options.replan_interval;
+  balancer.move_bytes_per_second = options.move_bytes_per_second;
+  balancer.replan.move_cost = kMoveNanosecondsPerByte * static_cast<double>(expert_bytes);
+  balancer.replan.node = NodeNumbers(options.node_labels);
+  balancer.state_file = options.balance_state;
+  return balancer;
+}
+
 absl::StatusOr<std::unique_ptr<World>> MakeWorld(
     const EngineOptions& options, const PreparedModel& model, const Checkpoint& checkpoint,
     const std::function<void(size_t done, size_t total)>& progress) {
@@ -43,6 +131,7 @@ absl::StatusOr<std::unique_ptr<World>> MakeWorld(
   parts.slow_rank = options.test_slow_rank;
   parts.comms = ThreadCommunicators(options.ranks);
   parts.placement = model.placement;
+  parts.node = NodeNumbers(options.node_labels);
   return Ranks::Create(std::move(parts), progress);
 }
 
@@ -60,6 +149,19 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   if (model.info.limits.has_tokenizer) {
     ASSIGN_OR_RETURN(parts.tokenizer, Tokenizer::Load(options.model));
   }
+  if (!options.node_labels.empty() &&
+      options.node_labels.size() != static_cast<size_t>(options.ranks)) {
+    return absl::InvalidArgumentError(absl::StrCat("--node-labels: found ",
+                                                   options.node_labels.size(), " labels, expected ",
+                                                   options.ranks, ", one per rank"));
+  }
+  const ModelConfig& config = model.info.config;
+  const auto expert_bytes = static_cast<int64_t>(
+      LargestExpert(config, parts.checkpoint.get(), *model.device, model.sizes.compute).sum());
+  parts.balancer = BalancerOf(options, expert_bytes);
+  parts.balancer.fingerprint = Fingerprint(options, model);
+  parts.balancer.learned = RestoreState(options, parts.balancer.fingerprint, events, model);
+  parts.balanced = {config.experts, MoeLayers(config), model.placement, expert_bytes};
   ASSIGN_OR_RETURN(parts.world, MakeWorld(options, model, *parts.checkpoint, progress));
   RETURN_IF_ERROR(WarmUp(*parts.world));
 

@@ -97,6 +97,8 @@ struct EngineEvents {
   std::function<void(int32_t prompt, int32_t generated)> on_tokens;  // newly counted tokens
   std::function<void(const PlacementReport&)> on_placement;
   std::function<void(double seconds)> on_replan;  // from any thread: a plan was computed
+  // From any thread: what balancing does and why, in a sentence.
+  std::function<void(bool warning, const std::string& text)> on_notice;
 };
 
 struct EngineStats {

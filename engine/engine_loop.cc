@@ -12,6 +12,17 @@ namespace {
 // A step that shows no life for this long counts as hung.
 constexpr double kStallSeconds = 10.0;
 
+// Before sequences advance: the first output token makes a decode of what was prefill.
+void CountRows(const std::vector<Schedule>& schedules, StepReport& report) {
+  for (const Schedule& schedule : schedules) {
+    report.preemptions += static_cast<int32_t>(schedule.preempt.size());
+    for (const ScheduledRows& rows : schedule.rows) {
+      const bool decode = rows.sequence->output_tokens() > 0 && rows.rows == 1;
+      (decode ? report.decode_rows : report.prefill_rows) += rows.rows;
+    }
+  }
+}
+
 template <typename Hook, typename... Args>
 void Call(const Hook& hook, Args&&... args) {
   if (hook) hook(std::forward<Args>(args)...);
@@ -27,6 +38,8 @@ EngineLoop::EngineLoop(EngineParts parts, EngineEvents events)
       pools_(parts_.world->size(), BlockPool(parts_.kv_blocks)),
       last_beat_time_(Clock::now()) {
   plan_.ranks.resize(parts_.world->size());
+  balancer_ = std::make_unique<Balancer>(*parts_.world, parts_.balanced, parts_.balancer, events_,
+                                         [this] { Wake(); });
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -38,6 +51,14 @@ EngineLoop::~EngineLoop() {
   }
   wake_.notify_one();
   thread_.join();
+}
+
+void EngineLoop::Wake() {
+  {
+    std::lock_guard lock(mutex_);
+    woken_ = true;
+  }
+  wake_.notify_one();
 }
 
 absl::Status EngineLoop::Submit(Request request, OutputCallback callback) {
@@ -150,8 +171,9 @@ void EngineLoop::Run() {
     bool stop = false;
     {
       std::unique_lock lock(mutex_);
-      if (idle) wake_.wait(lock, [this] { return stop_ || !inbox_.empty(); });
+      if (idle) wake_.wait(lock, [this] { return stop_ || woken_ || !inbox_.empty(); });
       std::swap(inbox, inbox_);
+      woken_ = false;
       stop = stop_;
     }
     if (stop) inbox.fail_all = "the server has stopped";
@@ -221,44 +243,34 @@ void EngineLoop::RunStep() {
     ReportAdmissions(schedules[rank]);
     any_rows |= !schedules[rank].rows.empty();
   }
-  if (!any_rows) return;
+  if (!any_rows && !balancer_->HasChange()) return;
   PublishStats(true);
   ++plan_.step;
   BuildStepPlan(schedules, limits_.eos_token_ids, plan_);
+  balancer_->BeforeStep(plan_);
   const absl::Status status = parts_.world->RunStep(plan_, result_);
+  StepReport report;
+  CountRows(schedules, report);
+  balancer_->AfterStep(status, plan_, result_, report.prefill_rows, report.decode_rows);
   if (!status.ok()) {
     // Nothing of the step can be trusted, and ranks that lost each other cannot run another.
     while (!live_.empty()) Drop(std::string(live_.begin()->first), &status);
     StartDrain();
     return;
   }
-  StepReport report;
-  AdvanceAll(schedules, report);
+  if (!any_rows) return;
+  AdvanceAll(schedules);
   report.seconds = SecondsBetween(start, Clock::now());
   report.result = &result_;
   report.plan = &plan_;
   Call(events_.on_step, report);
 }
 
-ExpertLoad EngineLoop::GetExpertLoad() const { return {}; }
-PlacementState EngineLoop::GetPlacement() const { return {}; }
-void EngineLoop::ApplyPlacement(PlacementRequest, PlacementCallback done) {
-  done(absl::UnimplementedError("placements cannot be applied yet"));
-}
-BalancingState EngineLoop::SetPaused(bool) { return {}; }
-BalancingState EngineLoop::Balancing() const { return {}; }
-
-void EngineLoop::AdvanceAll(const std::vector<Schedule>& schedules, StepReport& report) {
+void EngineLoop::AdvanceAll(const std::vector<Schedule>& schedules) {
   for (size_t rank = 0; rank < schedules.size(); ++rank) {
-    const Schedule& schedule = schedules[rank];
-    report.preemptions += static_cast<int32_t>(schedule.preempt.size());
-    for (const ScheduledRows& rows : schedule.rows) {
-      const bool decode = rows.sequence->output_tokens() > 0 && rows.rows == 1;
-      (decode ? report.decode_rows : report.prefill_rows) += rows.rows;
-    }
     size_t row = 0;
     size_t sample = 0;
-    for (const ScheduledRows& rows : schedule.rows) {
+    for (const ScheduledRows& rows : schedules[rank].rows) {
       Advance(rows, result_.ranks[rank], row, sample);
     }
   }

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/balancer.h"
 #include "engine/engine.h"
 #include "engine/live_request.h"
 #include "engine/scheduler.h"
@@ -30,6 +31,8 @@ struct EngineParts {
   int32_t kv_blocks = 0;  // of each rank
   int32_t max_waiting = 0;
   int64_t max_waiting_tokens = 0;
+  BalancedModel balanced;
+  BalancerOptions balancer;
 };
 
 class EngineLoop : public Engine {
@@ -45,11 +48,13 @@ class EngineLoop : public Engine {
   void StartDrain() override;
   void FailAll(const std::string& why) override;
   EngineStats Stats() const override;
-  ExpertLoad GetExpertLoad() const override;
-  PlacementState GetPlacement() const override;
-  void ApplyPlacement(PlacementRequest request, PlacementCallback done) override;
-  BalancingState SetPaused(bool paused) override;
-  BalancingState Balancing() const override;
+  ExpertLoad GetExpertLoad() const override { return balancer_->Load(); }
+  PlacementState GetPlacement() const override { return balancer_->Placement(); }
+  void ApplyPlacement(PlacementRequest request, PlacementCallback done) override {
+    balancer_->Apply(std::move(request), std::move(done));
+  }
+  BalancingState SetPaused(bool paused) override { return balancer_->SetPaused(paused); }
+  BalancingState Balancing() const override { return balancer_->State(); }
 
  private:
   enum class End { kAbort, kCancel };
@@ -63,6 +68,7 @@ class EngineLoop : public Engine {
   using LiveMap = std::unordered_map<std::string, std::unique_ptr<LiveRequest>>;
 
   bool Post(const std::string& request_id, End end);
+  void Wake();
 
   // The loop thread's alone, from here on.
   void Run();
@@ -70,7 +76,7 @@ class EngineLoop : public Engine {
   void StartOutput(LiveRequest& live, int32_t index);
   void RunStep();
   std::vector<Schedule> DecideRanks() const;
-  void AdvanceAll(const std::vector<Schedule>& schedules, StepReport& report);
+  void AdvanceAll(const std::vector<Schedule>& schedules);
   bool Idle() const;
   void ReportAdmissions(const Schedule& schedule);
   void Advance(const ScheduledRows& rows, const RankResult& result, size_t& row, size_t& sample);
@@ -99,6 +105,7 @@ class EngineLoop : public Engine {
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   Inbox inbox_;                               // guarded by mutex_
+  bool woken_ = false;                        // guarded by mutex_; a step is wanted, rows or not
   std::unordered_set<std::string> known_;     // live ids; guarded by mutex_
   EngineStats stats_;                         // guarded by mutex_
   int32_t waiting_requests_ = 0;              // guarded by mutex_
@@ -109,6 +116,7 @@ class EngineLoop : public Engine {
   mutable Clock::time_point last_beat_time_;  // guarded by mutex_
   std::atomic<uint64_t> steps_{0};
 
+  std::unique_ptr<Balancer> balancer_;
   std::thread thread_;  // last: it uses all the others
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace ballast {
 
@@ -24,6 +25,12 @@ struct EngineOptions {
   int max_running = 64;
   int max_waiting = 1024;  // requests
   int64_t max_waiting_tokens = 1 << 20;
+
+  std::string balance = "full";  // off, observe, assign, spill, full
+  double replan_interval = 10;   // s
+  int64_t move_bytes_per_second = 256 << 20;
+  std::string balance_state;             // file; empty: nothing is kept
+  std::vector<std::string> node_labels;  // [ranks] or empty: one machine
 
   // For tests.
   int test_slow_rank = -1;  // whose experts take test_slowdown times as long

@@ -9,7 +9,7 @@
 
 #include "engine/moe/cost_model.h"
 #include "engine/moe/cost_parameters.h"
-#include "engine/moe/placement.h"
+#include "engine/moe/slot_moves.h"
 #include "engine/request.h"
 #include "kernels/device.h"
 
@@ -61,13 +61,6 @@ struct RankBatch {
   std::vector<TokenCount> history;
 
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
-};
-
-// A layer's placement that takes force with a step. The weights of every expert that is new on a
-// rank lie in one of its spare buffers already.
-struct LayerChange {
-  int32_t layer = 0;
-  LayerPlacement placement;
 };
 
 struct StepPlan {

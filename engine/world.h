@@ -4,18 +4,11 @@
 
 #include <cstdint>
 
+#include "engine/moe/slot_moves.h"
 #include "engine/status.h"
 #include "engine/step.h"
 
 namespace ballast {
-
-// One expert of one layer is to stand on one more rank.
-struct SlotMove {
-  int32_t layer = 0;
-  int32_t expert = 0;
-  int32_t from = 0;  // holds it
-  int32_t to = 0;    // does not
-};
 
 class World {
  public:
@@ -37,6 +30,10 @@ class World {
 
   // Grows while a step lives; any thread.
   virtual uint64_t heartbeat() const = 0;
+
+  // Why no step can run any more, UNAVAILABLE: a rank is lost, in a step or between two. Any
+  // thread.
+  virtual absl::Status failure() const { return absl::OkStatus(); }
 };
 
 }  // namespace ballast

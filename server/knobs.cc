@@ -101,7 +101,8 @@ using Given = std::map<std::string, std::vector<std::string>>;
 void AddOption(CLI::App& app, const Knob& knob, Given& given) {
   if (knob.value.empty()) {
     app.add_flag_callback(
-        "--" + knob.name, [&given, name = knob.name] { given[name] = {"true"}; }, KnobHelp(knob));
+           "--" + knob.name, [&given, name = knob.name] { given[name] = {"true"}; }, KnobHelp(knob))
+        ->group(knob.hidden ? "" : "Options");
     return;
   }
   CLI::Option* option = app.add_option(
@@ -113,6 +114,7 @@ void AddOption(CLI::App& app, const Knob& knob, Given& given) {
       KnobHelp(knob));
   // CLI11 would split a value such as [a,b] into two where more arguments are allowed.
   option->type_name(knob.positional ? "" : knob.value)->allow_extra_args(false);
+  if (knob.hidden) option->group("");
   option->multi_option_policy(knob.repeats ? CLI::MultiOptionPolicy::TakeAll
                                            : CLI::MultiOptionPolicy::TakeLast);
 }
@@ -123,7 +125,7 @@ absl::Status UnknownArgument(const std::vector<std::string>& rest, const std::ve
     const std::string flag = argument.substr(0, argument.find('='));
     std::vector<std::string> names;
     for (const Knob& knob : knobs) {
-      if (!knob.positional) names.push_back("--" + knob.name);
+      if (!knob.positional && !knob.hidden) names.push_back("--" + knob.name);
     }
     return absl::InvalidArgumentError(
         absl::StrCat("unknown option '", flag, "'", SuggestName(flag, names)));
@@ -152,7 +154,7 @@ absl::Status ReadYamlMap(const YAML::Node& root, const std::string& file,
                          const std::vector<Knob>& knobs) {
   std::vector<std::string> names;
   for (const Knob& knob : knobs) {
-    if (knob.in_file) names.push_back(knob.name);
+    if (knob.in_file && !knob.hidden) names.push_back(knob.name);
   }
   std::set<std::string> seen;
   for (const auto& entry : root) {
@@ -341,6 +343,7 @@ std::string DescribeKnobs(const CommandText& text, const std::vector<Knob>& knob
   page << "## ballast " << text.name << "\n\n" << text.summary << "\n\n";
   page << "| option | default | what |\n|---|---|---|\n";
   for (const Knob& knob : knobs) {
+    if (knob.hidden) continue;
     const std::string value = absl::StrReplaceAll(knob.value, {{"|", "\\|"}});
     page << "| `" << (knob.positional ? value : "--" + knob.name);
     if (!knob.positional && !value.empty()) page << " " << value;

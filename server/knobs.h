@@ -24,6 +24,7 @@ struct Knob {
   bool positional = false;  // an argument of the command line rather than a flag
   bool repeats = false;     // may be given many times; else the last one counts
   bool in_file = true;      // may stand in the YAML file
+  bool hidden = false;      // for tests: not in help and documentation
 };
 
 // Knobs over a variable, which must outlive them. Its present value is the default.

@@ -1,7 +1,10 @@
 #include "server/options.h"
 
+#include <algorithm>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "server/knobs.h"
 #include "server/units.h"
 
@@ -104,9 +107,48 @@ void AddEngineKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
                             "Prompt tokens that may wait, likewise"));
 }
 
+void AddBalanceKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
+  knobs.push_back(
+      ChoiceKnob("balance", {"off", "observe", "assign", "spill", "full"}, &engine.balance,
+                 "off: nothing; observe: plans and logs, acts on nothing; assign: split "
+                 "rows over replicas; spill: and lend experts; full: and replan"));
+  knobs.push_back(SecondsKnob("replan-interval", 0.1, 86400, &engine.replan_interval,
+                              "Between plans for new placements"));
+  Knob bandwidth = BytesKnob("move-bandwidth", &engine.move_bytes_per_second,
+                             "Weights per second that replans move at most");
+  bandwidth.set = [set = bandwidth.set,
+                   target = &engine.move_bytes_per_second](std::string_view text) -> absl::Status {
+    RETURN_IF_ERROR(set(text));
+    return *target > 0 ? absl::OkStatus() : BadValue(text, "at least one byte");
+  };
+  knobs.push_back(std::move(bandwidth));
+  knobs.push_back(TextKnob("balance-state", "FILE", &engine.balance_state,
+                           "Where placement and costs are kept for the next start"));
+  Knob labels{.name = "node-labels",
+              .value = "A,B,..",
+              .help =
+                  "A label per rank; ranks of one label share a machine and prefer each other's "
+                  "replicas"};
+  labels.set = [target = &engine.node_labels](std::string_view text) -> absl::Status {
+    *target = absl::StrSplit(std::string(text), ',');
+    const bool whole = std::none_of(target->begin(), target->end(),
+                                    [](const std::string& label) { return label.empty(); });
+    return whole ? absl::OkStatus() : BadValue(text, "labels with commas between them");
+  };
+  knobs.push_back(std::move(labels));
+  const auto add_test = [&](Knob knob) {
+    knob.hidden = true;
+    knobs.push_back(std::move(knob));
+  };
+  add_test(SwitchKnob("test-force-spills", &engine.test_force_spills, "Spill in every layer"));
+  add_test(CountKnob("test-slow-rank", -1, 4096, &engine.test_slow_rank, "The rank that is slow"));
+  add_test(SecondsKnob("test-slowdown", 1, 1000, &engine.test_slowdown, "How slow, times"));
+}
+
 std::vector<Knob> ServeKnobs(ServeOptions& options) {
   std::vector<Knob> knobs;
   AddEngineKnobs(options.engine, knobs);
+  AddBalanceKnobs(options.engine, knobs);
   knobs.push_back(AddressKnob("grpc", &options.grpc, "Where gRPC listens; port 0: a free one"));
   knobs.push_back(AddressKnob("http", &options.http,
                               "Where HTTP listens: /metrics, /metrics/experts, /health"));

@@ -159,5 +159,50 @@ TEST(Spill, NeedsNoMoreImportsThanRanksForOneHotExpert) {
   EXPECT_LE(a.value, (a.assign_value + 2 * 45 * 16) / 16 * 11 / 10);
 }
 
+TEST(ForceSpills, EveryRankLendsHalfOfItsFullestExpert) {
+  Layer layer = Skewed(2, 4, 10);
+  layer.rows[2] = 7;  // rank 1's first expert
+  Assignment a = AssignLayer(layer);
+  ASSERT_GT(a.spills.size(), 0u);
+  ForceSpills(layer.replicas, 1, a.slot_rows, a.spills);
+  EXPECT_THAT(a.spills, ElementsAre(Spill{2, 1, 0, 4}, Spill{0, 0, 1, 10}));
+  EXPECT_THAT(a.slot_rows, ElementsAre(10, 20, 3, 0));
+}
+
+TEST(ForceSpills, KeepsTheContractOnRandomLayers) {
+  Random random(11);
+  int64_t spills = 0;
+  for (int round = 0; round < 300; ++round) {
+    LayerShape shape{.ranks = random(1, 6), .experts = random(1, 20), .hot = 3};
+    shape.slots_per_rank = (shape.experts + shape.ranks - 1) / shape.ranks + random(0, 2);
+    Layer layer = RandomLayer(shape, random);
+    layer.costs.mode = random(0, 1) == 0 ? BalanceMode::kAssign : BalanceMode::kSpill;
+    layer.costs.max_imports = random(0, 3);
+    Assignment a = AssignLayer(layer);
+    ForceSpills(layer.replicas, layer.costs.max_imports, a.slot_rows, a.spills);
+    std::vector<int64_t> run(static_cast<size_t>(shape.experts), 0);
+    for (size_t slot = 0; slot < a.slot_rows.size(); ++slot) {
+      EXPECT_GE(a.slot_rows[slot], 0);
+      if (a.slot_rows[slot] > 0) run[layer.placement.slot_expert[slot]] += a.slot_rows[slot];
+    }
+    std::set<std::pair<int, int>> seen;
+    std::vector<int> imports(static_cast<size_t>(shape.ranks), 0);
+    for (const Spill& spill : a.spills) {
+      EXPECT_TRUE(seen.insert({spill.to, spill.expert}).second);
+      EXPECT_TRUE(layer.Holds(spill.from, spill.expert));
+      EXPECT_FALSE(layer.Holds(spill.to, spill.expert));
+      EXPECT_GT(spill.rows, 0);
+      ++imports[spill.to];
+      run[spill.expert] += spill.rows;
+    }
+    for (const int count : imports) EXPECT_LE(count, std::max(1, layer.costs.max_imports));
+    for (int expert = 0; expert < shape.experts; ++expert) {
+      EXPECT_EQ(run[expert], layer.RowsOf(expert));
+    }
+    spills += static_cast<int64_t>(a.spills.size());
+  }
+  EXPECT_GT(spills, 300);
+}
+
 }  // namespace
 }  // namespace ballast
