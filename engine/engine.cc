@@ -5,9 +5,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-
 #include "engine/engine_loop.h"
 #include "engine/prepare.h"
+#include "engine/process_world.h"
+#include "engine/rank_parts.h"
 #include "engine/ranks.h"
 
 namespace ballast {
@@ -118,20 +119,13 @@ BalancerOptions BalancerOf(const EngineOptions& options, int64_t expert_bytes) {
 
 absl::StatusOr<std::unique_ptr<World>> MakeWorld(
     const EngineOptions& options, const PreparedModel& model, const Checkpoint& checkpoint,
-    const std::function<void(size_t done, size_t total)>& progress) {
-  RanksParts parts;
-  parts.checkpoint = &checkpoint;
-  parts.device = model.device;
-  parts.options.ranks = options.ranks;
-  parts.options.threads = model.threads;
-  parts.options.compute = model.sizes.compute;
-  parts.options.kv_blocks = model.sizes.kv_blocks;
-  parts.options.sizes = model.sizes.step;
+    const std::function<void(size_t done, size_t total)>& progress, const ProcessGroup* group) {
+  RanksParts parts = PartsOf(model, checkpoint);
   parts.options.slowdown = options.test_slowdown;
   parts.slow_rank = options.test_slow_rank;
-  parts.comms = ThreadCommunicators(options.ranks);
-  parts.placement = model.placement;
   parts.node = NodeNumbers(options.node_labels);
+  if (group != nullptr) return ProcessWorld::Create(*group, std::move(parts), progress);
+  parts.comms = ThreadCommunicators(options.ranks);
   return Ranks::Create(std::move(parts), progress);
 }
 
@@ -139,7 +133,7 @@ absl::StatusOr<std::unique_ptr<World>> MakeWorld(
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     const EngineOptions& options, EngineEvents events,
-    std::function<void(size_t done, size_t total)> progress) {
+    std::function<void(size_t done, size_t total)> progress, const ProcessGroup* group) {
   ASSIGN_OR_RETURN(PreparedModel model, PrepareModel(options));
   RETURN_IF_ERROR(model.checkpoint.status());
   RETURN_IF_ERROR(CheckFits(model));
@@ -162,7 +156,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   parts.balancer.fingerprint = Fingerprint(options, model);
   parts.balancer.learned = RestoreState(options, parts.balancer.fingerprint, events, model);
   parts.balanced = {config.experts, MoeLayers(config), model.placement, expert_bytes};
-  ASSIGN_OR_RETURN(parts.world, MakeWorld(options, model, *parts.checkpoint, progress));
+  ASSIGN_OR_RETURN(parts.world, MakeWorld(options, model, *parts.checkpoint, progress, group));
   RETURN_IF_ERROR(WarmUp(*parts.world));
 
   parts.info = std::move(model.info);

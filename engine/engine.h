@@ -14,6 +14,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/config.h"
 #include "engine/options.h"
+#include "engine/process_group.h"
 #include "engine/request.h"
 #include "engine/status.h"
 #include "engine/step.h"
@@ -111,16 +112,20 @@ struct EngineStats {
   // True while the loop is idle or its current step still moves (a heartbeat from the layers);
   // false when a step has shown no life for 10 s.
   bool progressing = true;
+  // Why no step can run any more: a rank is lost. Empty: steps can run.
+  std::string failure;
 };
 
 class Engine {
  public:
   // Loads the model, runs a warm-up step and starts the loop. `progress(done, total)` in bytes.
+  // With a group, this is rank 0 of it (options.ranks is its size): the others are processes that
+  // run RunFollower (follower.h) and are waited for.
   // Errors: what Checkpoint and LoadWeights say; RESOURCE_EXHAUSTED with the numbers when the plan
   // does not fit in memory.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       const EngineOptions& options, EngineEvents events,
-      std::function<void(size_t done, size_t total)> progress);
+      std::function<void(size_t done, size_t total)> progress, const ProcessGroup* group = nullptr);
   virtual ~Engine() = default;
 
   virtual const ModelInfo& info() const = 0;

@@ -71,6 +71,7 @@ absl::Status EngineLoop::Submit(Request request, OutputCallback callback) {
   live->request = std::make_shared<const Request>(std::move(request));
   live->callback = std::move(callback);
   live->submitted = Clock::now();
+  RETURN_IF_ERROR(parts_.world->failure());
   {
     std::lock_guard lock(mutex_);
     if (stats_.draining) return absl::UnavailableError("the server is draining");
@@ -124,8 +125,11 @@ void EngineLoop::FailAll(const std::string& why) {
 }
 
 EngineStats EngineLoop::Stats() const {
+  const absl::Status failure = parts_.world->failure();
   std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
+  stats.failure = std::string(failure.message());
+  stats.draining |= !failure.ok();
   stats.live = static_cast<int32_t>(known_.size());
   stats.waiting += static_cast<int32_t>(inbox_.requests.size());
   stats.waiting_tokens = waiting_tokens_;

@@ -58,7 +58,10 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
   ASSIGN_OR_RETURN(model.sizes,
                    ResolveSizes(options, config, KvBlockBytes(config, compute, *model.device)));
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  model.threads = options.threads > 0 ? options.threads : std::max(1, cores / options.ranks);
+  const bool processes = options.machine_ranks > 0;
+  model.process_ranks = processes ? 1 : options.ranks;
+  const int sharers = processes ? options.machine_ranks : options.ranks;
+  model.threads = options.threads > 0 ? options.threads : std::max(1, cores / sharers);
   ASSIGN_OR_RETURN(ModelPlacement placement, InitialPlacement(options, config));
   model.placement = std::move(placement.layers);
   model.warnings = std::move(placement.warnings);
@@ -89,7 +92,7 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
 }
 
 absl::Status CheckFits(const PreparedModel& model) {
-  const auto ranks = static_cast<size_t>(model.info.ranks);
+  const auto ranks = static_cast<size_t>(model.process_ranks);
   return CheckFits(ranks * model.plan.weights_bytes, ranks * model.sizes.kv_bytes,
                    ranks * model.plan.workspace_bytes, AvailableMemory());
 }

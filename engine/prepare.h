@@ -20,7 +20,8 @@ namespace ballast {
 
 struct PreparedModel {
   const Device* device = nullptr;
-  int threads = 0;  // per rank
+  int threads = 0;        // per rank
+  int process_ranks = 1;  // that run in this process
   EngineSizes sizes;
   std::vector<LayerPlacement> placement;  // [layers]; dense layers have no slots
   std::vector<std::string> warnings;      // of reading the placement

@@ -1,17 +1,9 @@
 #include "engine/step_bytes.h"
 
-#include <algorithm>
-#include <cstring>
-#include <type_traits>
-
 #include "absl/strings/str_cat.h"
+#include "engine/bytes.h"
 
 namespace ballast {
-namespace {
-
-template <typename T>
-concept Number = std::is_arithmetic_v<T> || std::is_enum_v<T>;
-
 // What travels of each struct, in order; the one list that writing and reading share.
 template <typename Bytes>
 void Fields(Bytes& b, Range& v) {
@@ -20,10 +12,6 @@ void Fields(Bytes& b, Range& v) {
 template <typename Bytes>
 void Fields(Bytes& b, TokenCount& v) {
   b(v.token, v.output_count);
-}
-template <typename Bytes>
-void Fields(Bytes& b, std::pair<int32_t, float>& v) {
-  b(v.first, v.second);
 }
 template <typename Bytes>
 void Fields(Bytes& b, AttentionSpan& v) {
@@ -47,6 +35,10 @@ void Fields(Bytes& b, LayerPlacement& v) {
 template <typename Bytes>
 void Fields(Bytes& b, LayerChange& v) {
   b(v.layer, v.placement);
+}
+template <typename Bytes>
+void Fields(Bytes& b, LoadOrder& v) {
+  b(v.placement, v.node, v.slow_rank, v.slowdown);
 }
 template <typename Bytes>
 void Fields(Bytes& b, CostParameters& v) {
@@ -75,139 +67,7 @@ void Fields(Bytes& b, RankResult& v) {
     v.seconds);
 }
 
-class Writer {
- public:
-  explicit Writer(std::string& out) : out_(out) {}
-
-  template <typename... T>
-  void operator()(T&... values) {
-    (Put(values), ...);
-  }
-
- private:
-  void PutBytes(const void* data, size_t bytes) {
-    if (bytes > 0) out_.append(static_cast<const char*>(data), bytes);
-  }
-  template <Number T>
-  void Put(T& value) {
-    PutBytes(&value, sizeof(value));
-  }
-  template <typename T>
-  requires(!Number<T>) void Put(T& value) { Fields(*this, value); }
-  template <typename T>
-  void Put(std::optional<T>& value) {
-    bool present = value.has_value();
-    Put(present);
-    if (present) Put(*value);
-  }
-  template <typename T>
-  void Put(std::vector<T>& values) {
-    uint64_t count = values.size();
-    Put(count);
-    if constexpr (Number<T>) {
-      PutBytes(values.data(), count * sizeof(T));
-    } else {
-      for (T& value : values) Put(value);
-    }
-  }
-
-  std::string& out_;
-};
-
-// Bytes that a value takes at least: with empty arrays. So that a count can be checked before
-// memory is taken for it.
-template <typename T>
-size_t LeastBytes() {
-  static const size_t bytes = [] {
-    std::string out;
-    T value{};
-    Writer writer(out);
-    writer(value);
-    return out.size();
-  }();
-  return bytes;
-}
-
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : left_(bytes) {}
-
-  template <typename... T>
-  void operator()(T&... values) {
-    (Get(values), ...);
-  }
-
-  bool ok() const { return ok_; }
-  size_t left() const { return left_.size(); }
-
- private:
-  void GetBytes(void* to, size_t bytes) {
-    if (bytes > left_.size()) {
-      ok_ = false;
-      left_ = {};
-      return;
-    }
-    if (bytes > 0) std::memcpy(to, left_.data(), bytes);
-    left_.remove_prefix(bytes);
-  }
-  template <Number T>
-  void Get(T& value) {
-    GetBytes(&value, sizeof(value));
-  }
-  // Any byte but 0 and 1 would be undefined as a bool.
-  void Get(bool& value) {
-    uint8_t byte = 0;
-    Get(byte);
-    ok_ = ok_ && byte <= 1;
-    value = byte == 1;
-  }
-  template <typename T>
-  requires(!Number<T>) void Get(T& value) { Fields(*this, value); }
-  template <typename T>
-  void Get(std::optional<T>& value) {
-    bool present = false;
-    Get(present);
-    value.reset();
-    if (present) Get(value.emplace());
-  }
-  template <typename T>
-  void Get(std::vector<T>& values) {
-    uint64_t count = 0;
-    Get(count);
-    if (count > left_.size() / LeastBytes<T>()) {
-      ok_ = false;
-      left_ = {};
-      count = 0;
-    }
-    values.resize(count);
-    if constexpr (Number<T>) {
-      GetBytes(values.data(), count * sizeof(T));
-    } else {
-      for (T& value : values) Get(value);
-    }
-  }
-
-  std::string_view left_;
-  bool ok_ = true;
-};
-
-// Writer and Reader share Fields, which takes references to change; writing changes nothing.
-template <typename T>
-void Write(const T& value, std::string& out) {
-  Writer writer(out);
-  writer(const_cast<T&>(value));
-}
-
-absl::Status Finish(const Reader& reader, const char* what) {
-  if (!reader.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": the bytes end too early"));
-  }
-  if (reader.left() > 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, ": found ", reader.left(), " bytes behind its end, expected none"));
-  }
-  return absl::OkStatus();
-}
+namespace {
 
 bool Inside(Range range, size_t size) {
   return range.begin >= 0 && range.begin <= range.end && range.end <= static_cast<int64_t>(size);
@@ -268,28 +128,37 @@ absl::Status CheckPlan(const StepPlan& plan, int ranks) {
 }  // namespace
 
 void AppendPlan(const StepPlan& plan, int rank, std::string& out) {
-  Write(plan.step, out);
-  Write(plan.placement_version, out);
-  Write(plan.changes, out);
-  Write(plan.costs, out);
-  Write(plan.ranks[rank], out);
+  AppendBytes(plan.step, out);
+  AppendBytes(plan.placement_version, out);
+  AppendBytes(plan.changes, out);
+  AppendBytes(plan.costs, out);
+  AppendBytes(plan.ranks[static_cast<size_t>(rank)], out);
 }
 
 absl::Status ParsePlan(std::string_view bytes, int rank, int ranks, StepPlan& plan) {
-  Reader reader(bytes);
-  plan.ranks.resize(ranks);
-  reader(plan.step, plan.placement_version, plan.changes, plan.costs, plan.ranks[rank]);
-  RETURN_IF_ERROR(Finish(reader, "plan"));
+  ByteReader reader(bytes);
+  plan.ranks.resize(static_cast<size_t>(ranks));
+  RankBatch& batch = plan.ranks[static_cast<size_t>(rank)];
+  reader(plan.step, plan.placement_version, plan.changes, plan.costs, batch);
+  RETURN_IF_ERROR(reader.Finish("plan"));
   RETURN_IF_ERROR(CheckPlan(plan, ranks));
-  return CheckBatch(plan.ranks[rank]);
+  return CheckBatch(batch);
 }
 
-void AppendResult(const RankResult& result, std::string& out) { Write(result, out); }
+void AppendResult(const RankResult& result, std::string& out) { AppendBytes(result, out); }
 
 absl::Status ParseResult(std::string_view bytes, RankResult& result) {
-  Reader reader(bytes);
+  ByteReader reader(bytes);
   reader(result);
-  return Finish(reader, "result");
+  return reader.Finish("result");
+}
+
+void AppendLoadOrder(const LoadOrder& order, std::string& out) { AppendBytes(order, out); }
+
+absl::Status ParseLoadOrder(std::string_view bytes, LoadOrder& order) {
+  ByteReader reader(bytes);
+  reader(order);
+  return reader.Finish("load order");
 }
 
 }  // namespace ballast

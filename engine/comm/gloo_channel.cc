@@ -34,7 +34,8 @@ GlooChannel::GlooChannel(GlooMesh& mesh, int peer)
   receive_first_.Reserve(sizeof(MessageHeader) + kFirstBytes);
 }
 
-absl::Status GlooChannel::Send(uint32_t kind, std::string_view bytes) {
+absl::Status GlooChannel::Send(uint32_t kind, std::string_view bytes,
+                               std::chrono::milliseconds limit) {
   RETURN_IF_ERROR(CheckLength(peer_, bytes.size()));
   const MessageHeader header{kind, 0, bytes.size()};
   const size_t first = std::min(bytes.size(), kFirstBytes);
@@ -46,8 +47,8 @@ absl::Status GlooChannel::Send(uint32_t kind, std::string_view bytes) {
     std::memcpy(send_rest_.Reserve(rest), bytes.data() + first, rest);
     RETURN_IF_ERROR(send_rest_.Send(peer_, kRestTag, rest));
   }
-  RETURN_IF_ERROR(send_first_.WaitSent());
-  return rest > 0 ? send_rest_.WaitSent() : absl::OkStatus();
+  RETURN_IF_ERROR(send_first_.WaitSent(limit));
+  return rest > 0 ? send_rest_.WaitSent(limit) : absl::OkStatus();
 }
 
 absl::Status GlooChannel::Listen() {

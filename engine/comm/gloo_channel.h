@@ -29,7 +29,8 @@ class GlooChannel {
   int peer() const { return peer_; }
 
   // Returns when the peer has asked for it and the bytes are on their way.
-  absl::Status Send(uint32_t kind, std::string_view bytes);
+  absl::Status Send(uint32_t kind, std::string_view bytes,
+                    std::chrono::milliseconds limit = kForever);
   // Waits for the next message, asleep.
   absl::StatusOr<ChannelMessage> Receive(std::chrono::milliseconds limit = kForever);
 

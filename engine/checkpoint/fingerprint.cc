@@ -1,0 +1,55 @@
+#include "engine/checkpoint/fingerprint.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "engine/checkpoint/safetensors.h"
+
+namespace ballast {
+namespace {
+
+// Each sample may cost a page from disk: 4 of up to 1024 tensors are a second of a slow one's time.
+constexpr size_t kSampledTensors = 1024;
+constexpr size_t kSamples = 4;
+constexpr size_t kSampleBytes = 256;
+
+// Begin, end and the places between.
+uint64_t HashSamples(const TensorView& tensor, uint64_t hash) {
+  const std::string_view bytes(static_cast<const char*>(tensor.data), tensor.bytes);
+  const size_t last = bytes.size() - std::min(bytes.size(), kSampleBytes);
+  for (size_t i = 0; i < kSamples; ++i) {
+    hash = HashBytes(bytes.substr(last / (kSamples - 1) * i, kSampleBytes), hash);
+  }
+  return hash;
+}
+
+}  // namespace
+
+uint64_t HashBytes(std::string_view bytes, uint64_t seed) {
+  constexpr uint64_t kPrime = 0x100000001b3;
+  for (const char c : bytes) seed = (seed ^ static_cast<unsigned char>(c)) * kPrime;
+  return seed;
+}
+
+absl::StatusOr<std::string> Fingerprint(const Checkpoint& checkpoint) {
+  const std::filesystem::path config = std::filesystem::path(checkpoint.folder()) / "config.json";
+  std::ostringstream text;
+  text << std::ifstream(config, std::ios::binary).rdbuf();
+  if (!text) {
+    return absl::UnavailableError(absl::StrCat(config.string(), ": cannot be read any more"));
+  }
+  uint64_t hash = HashBytes(text.str(), kHashSeed);
+  const size_t step = checkpoint.tensors().size() / kSampledTensors + 1;
+  size_t number = 0;
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    hash =
+        HashBytes(absl::StrCat(name, " ", NameOf(tensor.type), " ", ShapeText(tensor.shape)), hash);
+    if (number++ % step == 0) hash = HashSamples(tensor, hash);
+  }
+  return absl::StrCat(absl::Hex(hash, absl::kZeroPad16));
+}
+
+}  // namespace ballast
