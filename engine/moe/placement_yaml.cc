@@ -125,9 +125,8 @@ int Copies(const LayerRules& rules, int experts) {
   return copies;
 }
 
-// Pinned experts where they are wanted, the others on the ranks with the most room, those with the
-// most replicas first: that finds room whenever there is some (Gale and Ryser). Nothing: there is
-// none.
+// Pinned experts where they are wanted, each of the others on the ranks with the most room: that
+// finds room whenever there is some (Gale and Ryser). Nothing: there is none.
 std::optional<std::vector<std::vector<int32_t>>> Spread(const LayerRules& rules,
                                                         const PlacementShape& shape,
                                                         int slots_per_rank) {
@@ -139,17 +138,12 @@ std::optional<std::vector<std::vector<int32_t>>> Spread(const LayerRules& rules,
       if (slots[rank].size() > room) return std::nullopt;
     }
   }
-  std::vector<std::pair<int, int>> rest;  // replicas, expert
+  std::vector<int> order(slots.size());
+  std::iota(order.begin(), order.end(), 0);
   for (int expert = 0; expert < shape.experts; ++expert) {
     if (rules.pins.contains(expert)) continue;
     const auto wanted = rules.replicas.find(expert);
-    rest.emplace_back(wanted == rules.replicas.end() ? 1 : wanted->second, expert);
-  }
-  std::stable_sort(rest.begin(), rest.end(),
-                   [](const auto& a, const auto& b) { return a.first > b.first; });
-  std::vector<int> order(slots.size());
-  std::iota(order.begin(), order.end(), 0);
-  for (const auto& [replicas, expert] : rest) {
+    const int replicas = wanted == rules.replicas.end() ? 1 : wanted->second;
     std::sort(order.begin(), order.end(), [&](int a, int b) {
       return slots[a].size() != slots[b].size() ? slots[a].size() < slots[b].size() : a < b;
     });

@@ -47,6 +47,12 @@ TEST(ExportPlacement, GivesSglangTheDenseLayersToo) {
             "{\"physical_to_logical_map\": [\n  [0, 1, 2, 3, 0, 1],\n  [0, 1, 0, 2, 3, 1]\n]}\n");
 }
 
+TEST(ExportPlacement, FillsUpLayersThatAreNarrowerThanOthers) {
+  const std::vector<LayerPlacement> layers = {{2, 3, {0, 1, 3, 2, 3, 1}}, {2, 2, {0, 1, 2, 3}}};
+  EXPECT_THAT(ExportPlacement(layers, 4, PlacementFormat::kSglang).text,
+              HasSubstr("[0, 1, 0, 2, 3, 2]"));
+}
+
 TEST(ExportPlacement, WarnsOfARankWithoutExperts) {
   const auto layers = TwoLayers({0, 1, 2, 3, -1, -1, -1, -1});
   EXPECT_THAT(ExportPlacement(layers, 4, PlacementFormat::kYaml).warnings, IsEmpty());

@@ -70,6 +70,14 @@ TEST(OwnPlacement, FindsRoomForReplicasWheneverThereIsSome) {
             3);
 }
 
+TEST(OwnPlacement, NeedsNoMoreSlotsThanPinsAndReplicasTake) {
+  // 2 pinned copies on rank 0, 3 + 2 replicas, 1 single: 8 copies on 3 ranks.
+  const PlacementShape shape{1, {0}, 5, 3, 0};
+  const ModelPlacement model =
+      Parsed("layers: {0: {pin: {0: 0, 1: 0}, replicas: {2: 3, 3: 2}}}", shape);
+  EXPECT_EQ(model.layers[0].slots_per_rank, 3);
+}
+
 TEST(OwnPlacement, SlotsPerRankComeFromOptionOrFileOrNeed) {
   EXPECT_EQ(Parsed("slots_per_rank: 3").layers[1].slots_per_rank, 3);
   EXPECT_EQ(Parsed("slots_per_rank: 3", Shape(4)).layers[1].slots_per_rank, 4);
