@@ -97,6 +97,7 @@ void Balancer::AfterStep(const absl::Status& status, const StepPlan& plan, const
       }
       placement_.version = plan.placement_version;
       staged_.clear();
+      slot_moves_ += staged_moves_;
       report = {staged_cause_, &now, staged_moves_, staged_moves_ * model_.expert_bytes};
       now = placement_;
     }
@@ -118,9 +119,13 @@ ExpertLoad Balancer::Load() const {
   {
     const std::lock_guard lock(load_mutex_);
     load = counters_.load();
+    for (int rank = 0; rank < world_.size(); ++rank) {
+      load.rank_speed.push_back(static_cast<double>(SpeedOf(costs_, rank)) / kNominalSpeed);
+    }
   }
   const std::lock_guard lock(mutex_);
   load.placement_version = placement_.version;
+  load.slot_moves = slot_moves_;
   return load;
 }
 

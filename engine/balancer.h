@@ -133,6 +133,7 @@ class Balancer {
   Changes staged_;                               // guarded by mutex_; empty: none
   MoveCause staged_cause_ = MoveCause::kReplan;  // guarded by mutex_
   int64_t staged_moves_ = 0;                     // guarded by mutex_
+  int64_t slot_moves_ = 0;                       // guarded by mutex_; of all commits
   std::optional<ApplyJob> apply_;                // guarded by mutex_; asked for, or running
   bool applying_ = false;                        // guarded by mutex_
   std::vector<uint8_t> pinned_;                  // [layers] guarded by mutex_

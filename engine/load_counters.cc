@@ -6,6 +6,7 @@ namespace ballast {
 
 LoadCounters::LoadCounters(const std::vector<int>& moe_layers, int experts, int ranks)
     : last_(moe_layers.size(), std::vector<int64_t>(static_cast<size_t>(experts), 0)) {
+  load_.rank_wait_seconds.resize(static_cast<size_t>(ranks));
   for (const int layer : moe_layers) {
     load_.layers.push_back({layer, std::vector<int64_t>(static_cast<size_t>(experts), 0),
                             std::vector<int64_t>(static_cast<size_t>(ranks), 0)});
@@ -15,6 +16,9 @@ LoadCounters::LoadCounters(const std::vector<int>& moe_layers, int experts, int 
 void LoadCounters::Add(const StepResult& result, int64_t tokens) {
   ++load_.steps;
   load_.tokens += tokens;
+  for (size_t rank = 0; rank < result.ranks.size(); ++rank) {
+    load_.rank_wait_seconds[rank] += result.ranks[rank].wait_seconds;
+  }
   for (size_t layer = 0; layer < load_.layers.size(); ++layer) {
     LayerLoad& sums = load_.layers[layer];
     std::vector<int64_t>& last = last_[layer];

@@ -17,6 +17,7 @@ int RunServe(const std::vector<std::string>& arguments);
 int RunGenerate(const std::vector<std::string>& arguments);
 int RunInspect(const std::vector<std::string>& arguments);
 int RunPlan(const std::vector<std::string>& arguments);
+int RunTop(const std::vector<std::string>& arguments);
 
 // Says on stderr what is wrong with a command line; returns kWrongUsage.
 int ReportUsage(const std::string& command, const absl::Status& status);

@@ -96,7 +96,8 @@ grpc::ServerUnaryReactor* ExpertAdminService::GetExpertLoad(grpc::CallbackServer
   const ExpertLoad load = (*engine)->GetExpertLoad();
   {
     const std::lock_guard lock(mutex_);
-    *response = ToMessage(history_->Window(Seconds(now), load, request->window_s()));
+    *response = ToMessage(history_->Window(Seconds(now), load, request->window_s()),
+                          (*engine)->Balancing());
   }
   return FinishAtOnce(context, absl::OkStatus());
 }

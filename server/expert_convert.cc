@@ -43,7 +43,7 @@ absl::StatusOr<LayerPlacement> ToLayer(const v1::LayerPlacement& message, const 
 
 }  // namespace
 
-v1::ExpertLoad ToMessage(const WindowLoad& window) {
+v1::ExpertLoad ToMessage(const WindowLoad& window, const BalancingState& balancing) {
   const ExpertLoad& load = window.load;
   v1::ExpertLoad message;
   message.set_placement_version(load.placement_version);
@@ -51,6 +51,8 @@ v1::ExpertLoad ToMessage(const WindowLoad& window) {
   message.set_tokens(static_cast<uint64_t>(load.tokens));
   message.set_window_s(window.seconds);
   message.set_slot_moves(static_cast<uint64_t>(load.slot_moves));
+  message.set_mode(balancing.mode);
+  message.set_paused(balancing.paused);
   message.mutable_rank_speed()->Add(load.rank_speed.begin(), load.rank_speed.end());
   message.mutable_rank_wait_s()->Add(load.rank_wait_seconds.begin(), load.rank_wait_seconds.end());
   for (const LayerLoad& from : load.layers) {

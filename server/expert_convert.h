@@ -10,7 +10,7 @@
 
 namespace ballast {
 
-v1::ExpertLoad ToMessage(const WindowLoad& window);
+v1::ExpertLoad ToMessage(const WindowLoad& window, const BalancingState& balancing);
 // `config` says which layers are MoE layers.
 v1::Placement ToMessage(const PlacementState& placement, const ModelConfig& config);
 

@@ -24,7 +24,7 @@ LoadStream::Next LoadStream::Look(Clock::time_point now, v1::ExpertLoad* report,
   const bool first = !last_.has_value();
   if (!first) {
     const std::chrono::duration<double> seconds = now - last_time_;
-    *report = ToMessage({seconds.count(), LoadBetween(*last_, load)});
+    *report = ToMessage({seconds.count(), LoadBetween(*last_, load)}, (*engine_)->Balancing());
   }
   last_ = std::move(load);
   last_time_ = now;

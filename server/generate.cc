@@ -7,16 +7,11 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
-#include <sstream>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "ballast/v1/text_generation.grpc.pb.h"
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
+#include "server/client.h"
 #include "server/commands.h"
 #include "server/options.h"
 #include "server/signals.h"
@@ -27,11 +22,7 @@ namespace {
 
 // What the server receives at most.
 constexpr size_t kMaxPromptBytes = size_t{64} << 20;
-
-int Fail(const std::string& message) {
-  std::fprintf(stderr, "ballast generate: %s\n", message.c_str());
-  return kFailed;
-}
+constexpr char kName[] = "generate";
 
 // The text behind "-", or the argument itself; whole UTF-8, since the wire takes no other.
 absl::StatusOr<std::string> ReadPrompt(const std::string& argument) {
@@ -58,27 +49,6 @@ absl::StatusOr<std::string> ReadPrompt(const std::string& argument) {
   return text;
 }
 
-absl::StatusOr<std::string> ReadFile(const std::string& flag, const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (!file || text.str().empty()) {
-    return absl::NotFoundError(absl::StrCat(flag, ": cannot read '", path, "'"));
-  }
-  return text.str();
-}
-
-// The first line that holds a key; the server's own file may serve.
-absl::StatusOr<std::string> ReadApiKey(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile("--api-key-file", path));
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    const std::string key(absl::StripAsciiWhitespace(line));
-    if (!key.empty() && key[0] != '#') return key;
-  }
-  return absl::InvalidArgumentError(absl::StrCat("--api-key-file: found no key in '", path, "'"));
-}
-
 v1::GenerateRequest MakeRequest(const GenerateOptions& options, std::string prompt) {
   v1::GenerateRequest request;
   request.set_model(options.model);
@@ -98,59 +68,6 @@ v1::GenerateRequest MakeRequest(const GenerateOptions& options, std::string prom
   for (const std::string& stop : options.stop) stopping.add_stop(stop);
   if (options.ignore_eos) stopping.set_ignore_eos(true);
   return request;
-}
-
-absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const GenerateOptions& options) {
-  std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
-  if (!options.tls_ca.empty()) {
-    grpc::SslCredentialsOptions tls;
-    ASSIGN_OR_RETURN(tls.pem_root_certs, ReadFile("--tls-ca", options.tls_ca));
-    credentials = grpc::SslCredentials(tls);
-  }
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);
-  return grpc::CreateCustomChannel(options.server, credentials, arguments);
-}
-
-void PrintDetails(const std::string& serialized) {
-  google::rpc::Status status;
-  if (!status.ParseFromString(serialized)) return;
-  for (const google::protobuf::Any& detail : status.details()) {
-    google::rpc::BadRequest bad_request;
-    google::rpc::ErrorInfo info;
-    google::rpc::RetryInfo retry;
-    if (detail.UnpackTo(&bad_request)) {
-      for (const auto& violation : bad_request.field_violations()) {
-        const std::string& description = violation.description();
-        // Ours begin with the path already.
-        const bool named = absl::StartsWith(description, violation.field() + ":");
-        std::fprintf(stderr, "  field %s%s\n",
-                     named ? "" : absl::StrCat(violation.field(), ": ").c_str(),
-                     description.c_str());
-      }
-    } else if (detail.UnpackTo(&info)) {
-      std::fprintf(stderr, "  reason %s\n", info.reason().c_str());
-    } else if (detail.UnpackTo(&retry)) {
-      const double seconds = static_cast<double>(retry.retry_delay().seconds()) +
-                             static_cast<double>(retry.retry_delay().nanos()) * 1e-9;
-      std::fprintf(stderr, "  try again in %s\n", FormatSeconds(seconds).c_str());
-    }
-  }
-}
-
-// `stopped`: cancelled from here, so nobody needs to be told.
-int Report(const grpc::Status& status, bool stopped, const std::string& server) {
-  if (status.ok()) return kDone;
-  if (stopped && status.error_code() == grpc::StatusCode::CANCELLED) return kFailed;
-  // Our server gives every error details; this one comes from the way there.
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
-    return Fail(
-        absl::StrCat("no connection to the server at ", server, ": ", status.error_message()));
-  }
-  const auto code = static_cast<absl::StatusCode>(status.error_code());
-  Fail(absl::StrCat(absl::StatusCodeToString(code), ": ", status.error_message()));
-  PrintDetails(status.error_details());
-  return kFailed;
 }
 
 grpc::Status Stream(v1::TextGeneration::Stub& stub, grpc::ClientContext& context,
@@ -200,15 +117,13 @@ int RunGenerate(const std::vector<std::string>& arguments) {
     return kDone;
   }
   absl::StatusOr<std::string> prompt = ReadPrompt(options.prompt);
-  if (!prompt.ok()) return Fail(std::string(prompt.status().message()));
+  if (!prompt.ok()) return Fail(kName, std::string(prompt.status().message()));
   const v1::GenerateRequest request = MakeRequest(options, *std::move(prompt));
 
   grpc::ClientContext context;
-  if (!options.api_key_file.empty()) {
-    const absl::StatusOr<std::string> key = ReadApiKey(options.api_key_file);
-    if (!key.ok()) return Fail(std::string(key.status().message()));
-    context.AddMetadata("authorization", "Bearer " + *key);
-  }
+  const ClientOptions client = {options.server, options.api_key_file, options.tls_ca};
+  const absl::Status key = AddApiKey(client, context);
+  if (!key.ok()) return Fail(kName, std::string(key.message()));
   if (options.timeout_seconds > 0) {
     context.set_deadline(
         std::chrono::system_clock::now() +
@@ -221,12 +136,15 @@ int RunGenerate(const std::vector<std::string>& arguments) {
     stopped = true;
     context.TryCancel();
   });
-  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = Connect(options);
-  if (!channel.ok()) return Fail(std::string(channel.status().message()));
+  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = Connect(client);
+  if (!channel.ok()) return Fail(kName, std::string(channel.status().message()));
   const auto stub = v1::TextGeneration::NewStub(*channel);
   const grpc::Status status =
       options.json ? Answer(*stub, context, request) : Stream(*stub, context, request, stopped);
-  return Report(status, stopped, options.server);
+  if (status.ok()) return kDone;
+  // Cancelled from here: nobody needs to be told.
+  if (stopped && status.error_code() == grpc::StatusCode::CANCELLED) return kFailed;
+  return Fail(kName, status, options.server);
 }
 
 }  // namespace ballast

@@ -20,6 +20,7 @@ constexpr char kHelp[] =
     "  generate PROMPT  ask a running server to continue a text\n"
     "  inspect MODEL    say what a model folder holds and what serving it takes\n"
     "  plan MODEL       say where its experts stand, also for TensorRT-LLM and SGLang\n"
+    "  top              show what the experts of a running server do, live\n"
     "\n"
     "Options:\n"
     "  -h, --help       this; `ballast COMMAND --help` tells a command's options\n"
@@ -40,6 +41,7 @@ int Run(const std::vector<std::string>& arguments) {
   if (command == "generate") return RunGenerate(rest);
   if (command == "inspect") return RunInspect(rest);
   if (command == "plan") return RunPlan(rest);
+  if (command == "top") return RunTop(rest);
   if (command == "--help" || command == "-h" || command == "help") {
     std::fputs(kHelp, stdout);
     return kDone;
@@ -53,7 +55,7 @@ int Run(const std::vector<std::string>& arguments) {
     return kDone;
   }
   const std::string near =
-      SuggestName(command, {"serve", "generate", "inspect", "plan", "--help", "--version"});
+      SuggestName(command, {"serve", "generate", "inspect", "plan", "top", "--help", "--version"});
   std::fprintf(stderr, "ballast: unknown command '%s'%s\nSee ballast --help.\n", command.c_str(),
                near.c_str());
   return kWrongUsage;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/knobs.h"
+#include "server/launch_options.h"
 #include "server/units.h"
 
 namespace ballast {
@@ -40,6 +41,15 @@ constexpr char kPlanExamples[] =
     "Examples:\n"
     "  ballast plan --ranks 4 --slots-per-rank 18 /models/olmoe > placement.yaml\n"
     "  ballast plan --ranks 8 --placement eplb.json --format tensorrt-llm /models/deepseek";
+
+constexpr char kTopSummary[] = "Show what the experts of a running server do, live.";
+constexpr char kTopExamples[] =
+    "Examples:\n"
+    "  ballast top\n"
+    "  ballast top --server 10.0.0.7:7000 --interval 5s\n"
+    "  ballast top --once --window 60s\n\n"
+    "Ctrl-C ends it. Without a terminal it prints frame after frame in plain text; NO_COLOR is "
+    "heeded.";
 
 // What the wire and the kernels know but this build lacks is refused by name, not as a typing
 // error.
@@ -148,6 +158,7 @@ void AddBalanceKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
 std::vector<Knob> ServeKnobs(ServeOptions& options) {
   std::vector<Knob> knobs;
   AddEngineKnobs(options.engine, knobs);
+  AddLaunchKnobs(options, knobs);
   AddBalanceKnobs(options.engine, knobs);
   knobs.push_back(AddressKnob("grpc", &options.grpc, "Where gRPC listens; port 0: a free one"));
   knobs.push_back(AddressKnob("http", &options.http,
@@ -220,6 +231,21 @@ std::vector<Knob> GenerateKnobs(GenerateOptions& options) {
   return knobs;
 }
 
+std::vector<Knob> TopKnobs(TopOptions& options) {
+  std::vector<Knob> knobs;
+  knobs.push_back(AddressKnob("server", &options.server, "The server's gRPC address"));
+  knobs.push_back(SecondsKnob("interval", 0.01, 3600, &options.interval_seconds,
+                              "Time between two frames; each shows the load since the last one"));
+  knobs.push_back(SwitchKnob("once", &options.once, "Print one frame and end"));
+  knobs.push_back(SecondsKnob("window", 0, 86400, &options.window_seconds,
+                              "With --once: show so much of the past; 0: since the start"));
+  knobs.push_back(
+      TextKnob("api-key-file", "FILE", &options.api_key_file, "Its first line is the key to send"));
+  knobs.push_back(
+      TextKnob("tls-ca", "FILE", &options.tls_ca, "Use TLS and trust these authorities (PEM)"));
+  return knobs;
+}
+
 std::vector<Knob> InspectKnobs(InspectOptions& options) {
   std::vector<Knob> knobs;
   AddEngineKnobs(options.engine, knobs);
@@ -272,6 +298,11 @@ const CommandText& PlanText() {
   return text;
 }
 
+const CommandText& TopText() {
+  static const CommandText text{"top", kTopSummary, kTopExamples};
+  return text;
+}
+
 }  // namespace
 
 absl::StatusOr<std::optional<std::string>> ReadServeOptions(
@@ -279,6 +310,7 @@ absl::StatusOr<std::optional<std::string>> ReadServeOptions(
   ASSIGN_OR_RETURN(auto answer, ReadArguments(ServeText(), ServeKnobs(options), arguments));
   if (answer) return answer;
   RETURN_IF_ERROR(CheckModelGiven(options.engine));
+  RETURN_IF_ERROR(CheckLaunch(options));
   RETURN_IF_ERROR(CheckTls(options));
   return std::nullopt;
 }
@@ -316,11 +348,17 @@ absl::StatusOr<std::optional<std::string>> ReadPlanOptions(
   return std::nullopt;
 }
 
+absl::StatusOr<std::optional<std::string>> ReadTopOptions(const std::vector<std::string>& arguments,
+                                                          TopOptions& options) {
+  return ReadArguments(TopText(), TopKnobs(options), arguments);
+}
+
 std::string DescribeOptions() {
   ServeOptions serve;
   GenerateOptions generate;
   InspectOptions inspect;
   PlanOptions plan;
+  TopOptions top;
   return absl::StrCat(
       "# Options\n\nMade from the tables in server/options.cc by `ballast --help-markdown`.\n"
       "Sizes take B, kB, MB, GB, KiB, MiB, GiB; times take ms, s, m, h. With `serve --config "
@@ -329,7 +367,7 @@ std::string DescribeOptions() {
       DescribeKnobs(ServeText(), ServeKnobs(serve)), "\n",
       DescribeKnobs(GenerateText(), GenerateKnobs(generate)), "\n",
       DescribeKnobs(InspectText(), InspectKnobs(inspect)), "\n",
-      DescribeKnobs(PlanText(), PlanKnobs(plan)));
+      DescribeKnobs(PlanText(), PlanKnobs(plan)), "\n", DescribeKnobs(TopText(), TopKnobs(top)));
 }
 
 }  // namespace ballast

@@ -8,6 +8,7 @@
 
 #include "engine/options.h"
 #include "engine/status.h"
+#include "server/launch.h"
 #include "server/log.h"
 
 namespace ballast {
@@ -23,6 +24,11 @@ struct ServeOptions {
   std::string api_key_file;
   std::string config;
   int64_t expert_series = 20000;
+  LaunchOptions launch;
+  bool ranks_given = false;
+  std::string interface;  // empty: the one that leads to the leader
+  double join_timeout_seconds = 300;
+  double peer_timeout_seconds = 10;
   LogOptions log;
 };
 
@@ -55,6 +61,15 @@ struct PlanOptions {
   std::string format = "yaml";
 };
 
+struct TopOptions {
+  std::string server = "127.0.0.1:7000";
+  double interval_seconds = 1;
+  bool once = false;
+  double window_seconds = 0;  // with once; 0: since the server started
+  std::string api_key_file;
+  std::string tls_ca;
+};
+
 // Read a command's arguments (those after its name) into `options`. The string, when there is one,
 // is to be printed on stdout instead of running. Errors are INVALID_ARGUMENT: wrong usage.
 absl::StatusOr<std::optional<std::string>> ReadServeOptions(
@@ -65,6 +80,8 @@ absl::StatusOr<std::optional<std::string>> ReadInspectOptions(
     const std::vector<std::string>& arguments, InspectOptions& options);
 absl::StatusOr<std::optional<std::string>> ReadPlanOptions(
     const std::vector<std::string>& arguments, PlanOptions& options);
+absl::StatusOr<std::optional<std::string>> ReadTopOptions(const std::vector<std::string>& arguments,
+                                                          TopOptions& options);
 
 // docs/options.md: all tables as Markdown.
 std::string DescribeOptions();

@@ -109,7 +109,9 @@ TEST(ExpertConvert, LoadGoesOutWhole) {
   window.load.layers = {{1, {7, 3}, {6, 4}}};
   window.load.rank_speed = {1, 0.5};
   window.load.rank_wait_seconds = {0.25, 0};
-  const v1::ExpertLoad message = ToMessage(window);
+  const v1::ExpertLoad message = ToMessage(window, {true, "assign"});
+  EXPECT_EQ(message.mode(), "assign");
+  EXPECT_TRUE(message.paused());
   EXPECT_EQ(message.window_s(), 2.5);
   EXPECT_EQ(message.placement_version(), 3u);
   EXPECT_EQ(message.steps(), 4u);

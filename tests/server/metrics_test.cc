@@ -96,7 +96,10 @@ TEST(Metrics, EventsAreCounted) {
   events.on_step({0.01, 1, 3, 0, nullptr});
   metrics.CountRejected("queue_full");
   metrics.CountRejected("brand_new");
-  const std::string page = metrics.Page({.live = 1, .running = 2, .waiting = 3});
+  EngineStats stats;
+  stats.running = 2;
+  stats.waiting = 3;
+  const std::string page = metrics.Page(stats);
   for (const char* line :
        {"ballast_prompt_tokens_total 7", "ballast_generated_tokens_total 2",
         "ballast_prefix_cache_query_tokens_total 7", "ballast_prefix_cache_hit_tokens_total 4",
