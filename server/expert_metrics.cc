@@ -129,6 +129,11 @@ struct ExpertMetrics::Families {
                        .Help("Experts that became present on a rank in a layer.")
                        .Register(registry)
                        .Add({});
+  Counter& warnings = prometheus::BuildCounter()
+                          .Name("ballast_balance_warnings_total")
+                          .Help("Warnings of balancing, such as a move that is stuck; see the log.")
+                          .Register(registry)
+                          .Add({});
   Counter& predicted = prometheus::BuildCounter()
                            .Name("ballast_predicted_step_seconds_total")
                            .Help("What the cost model predicted for the experts of all layers.")
@@ -198,6 +203,8 @@ void ExpertMetrics::CountPlacement(const PlacementReport& report) {
 }
 
 void ExpertMetrics::CountReplan(double seconds) { families_->replan.Observe(seconds); }
+
+void ExpertMetrics::CountWarning() { families_->warnings.Increment(); }
 
 void ExpertMetrics::ShowPlacement(const PlacementState& placement) {
   families_->version.Set(static_cast<double>(placement.version));

@@ -53,6 +53,7 @@ class ExpertMetrics {
   void CountStep(const StepReport& report);
   void CountPlacement(const PlacementReport& report);
   void CountReplan(double seconds);
+  void CountWarning();
   void ShowPlacement(const PlacementState& placement);
 
   // Of /metrics, and of /metrics/experts.

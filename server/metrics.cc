@@ -155,6 +155,9 @@ EngineEvents Metrics::Events() {
     families->prompt_tokens.Increment(prompt);
     families->generated_tokens.Increment(generated);
   };
+  events.on_notice = [experts = &experts_](bool warning, const std::string&) {
+    if (warning) experts->CountWarning();
+  };
   return events;
 }
 

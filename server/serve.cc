@@ -81,7 +81,9 @@ EngineEvents LoggedEvents(Metrics& metrics, Log& log) {
                                {"completion_tokens", report.usage.completion_tokens},
                                {"seconds", report.seconds}});
   };
-  events.on_notice = [&log](bool warning, const std::string& text) {
+  events.on_notice = [count = std::move(events.on_notice), &log](bool warning,
+                                                                 const std::string& text) {
+    count(warning, text);
     log.Write(warning ? LogLevel::kWarning : LogLevel::kInfo, text, {});
   };
   return events;

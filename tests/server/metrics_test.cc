@@ -174,13 +174,16 @@ TEST(Metrics, ChangesOfThePlacementAreCountedByTheirCause) {
   events.on_placement({MoveCause::kApply, &placement, 3, 300});
   events.on_placement({MoveCause::kRollback, &placement, 1, 100});
   events.on_replan(0.003);
+  events.on_notice(true, "a move is stuck");
+  events.on_notice(false, "planned");
   const std::string page = metrics.Page({});
   for (const char* line :
        {"ballast_placement_version 8", "ballast_slot_moves_total 4",
         "ballast_moved_bytes_total{cause=\"apply\"} 300",
         "ballast_moved_bytes_total{cause=\"rollback\"} 100",
         "ballast_moved_bytes_total{cause=\"replan\"} 0", "ballast_expert_replicas{layer=\"1\"} 5",
-        "ballast_expert_replicas{layer=\"2\"} 4", "ballast_replan_seconds_count 1"}) {
+        "ballast_expert_replicas{layer=\"2\"} 4", "ballast_replan_seconds_count 1",
+        "ballast_balance_warnings_total 1"}) {
     EXPECT_THAT(page, HasSubstr(std::string(line) + "\n"));
   }
 }
