@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/knobs.h"
+#include "server/launch_options.h"
 #include "server/units.h"
 
 namespace ballast {
@@ -157,6 +158,7 @@ void AddBalanceKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
 std::vector<Knob> ServeKnobs(ServeOptions& options) {
   std::vector<Knob> knobs;
   AddEngineKnobs(options.engine, knobs);
+  AddLaunchKnobs(options, knobs);
   AddBalanceKnobs(options.engine, knobs);
   knobs.push_back(AddressKnob("grpc", &options.grpc, "Where gRPC listens; port 0: a free one"));
   knobs.push_back(AddressKnob("http", &options.http,
@@ -308,6 +310,7 @@ absl::StatusOr<std::optional<std::string>> ReadServeOptions(
   ASSIGN_OR_RETURN(auto answer, ReadArguments(ServeText(), ServeKnobs(options), arguments));
   if (answer) return answer;
   RETURN_IF_ERROR(CheckModelGiven(options.engine));
+  RETURN_IF_ERROR(CheckLaunch(options));
   RETURN_IF_ERROR(CheckTls(options));
   return std::nullopt;
 }

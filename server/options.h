@@ -8,6 +8,7 @@
 
 #include "engine/options.h"
 #include "engine/status.h"
+#include "server/launch.h"
 #include "server/log.h"
 
 namespace ballast {
@@ -23,6 +24,11 @@ struct ServeOptions {
   std::string api_key_file;
   std::string config;
   int64_t expert_series = 20000;
+  LaunchOptions launch;
+  bool ranks_given = false;
+  std::string interface;  // empty: the one that leads to the leader
+  double join_timeout_seconds = 300;
+  double peer_timeout_seconds = 10;
   LogOptions log;
 };
 

@@ -1,10 +1,9 @@
 // `ballast serve`: puts engine, gRPC, HTTP, metrics and logs together, and takes them apart again.
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdlib>
 #include <memory>
-#include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -18,7 +17,9 @@
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/options.h"
+#include "server/serve_rank.h"
 #include "server/signals.h"
+#include "server/stop_request.h"
 #include "server/units.h"
 
 namespace ballast {
@@ -29,45 +30,8 @@ using Clock = std::chrono::steady_clock;
 // Answers of requests that are over, or were failed, still have to reach their clients.
 constexpr std::chrono::seconds kLastAnswers(5);
 constexpr std::chrono::milliseconds kDrainPoll(20);
+constexpr std::chrono::milliseconds kEndPoll(250);
 constexpr std::chrono::seconds kProgressInterval(1);
-
-// Whether somebody asked the server to stop. A first signal before the model is loaded, and a
-// second one at any time, end the process on the spot.
-class StopRequest {
- public:
-  explicit StopRequest(Log& log) : log_(log) {}
-
-  void OnSignal(int count) {
-    const std::lock_guard lock(mutex_);
-    if (count > 1) {
-      log_.Warning("stopped at once by a second signal");
-      std::_Exit(kFailed);
-    }
-    if (!loaded_) {
-      log_.Info("stopped while loading");
-      std::_Exit(kDone);
-    }
-    asked_ = true;
-    changed_.notify_all();
-  }
-
-  void SetLoaded() {
-    const std::lock_guard lock(mutex_);
-    loaded_ = true;
-  }
-
-  void Wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return asked_; });
-  }
-
- private:
-  Log& log_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool loaded_ = false;
-  bool asked_ = false;
-};
 
 EngineEvents LoggedEvents(Metrics& metrics, Log& log) {
   EngineEvents events = metrics.Events();
@@ -159,7 +123,7 @@ void LogPlan(const ModelInspection& model, const ServeOptions& options, Log& log
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> LoadEngine(const ServeOptions& options, EngineEvents events,
-                                                   Log& log) {
+                                                   const RankGathering* ranks, Log& log) {
   const Clock::time_point start = Clock::now();
   Clock::time_point next = start;
   const auto progress = [&](size_t done, size_t total) {
@@ -170,7 +134,8 @@ absl::StatusOr<std::unique_ptr<Engine>> LoadEngine(const ServeOptions& options, 
              {{"percent", done * 100 / total}, {"done_bytes", done}, {"total_bytes", total}});
   };
   ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
-                   Engine::Create(options.engine, std::move(events), progress));
+                   Engine::Create(options.engine, std::move(events), progress,
+                                  ranks == nullptr ? nullptr : &ranks->group()));
   log.Info("loaded", {{"seconds", std::chrono::duration<double>(Clock::now() - start).count()}});
   return engine;
 }
@@ -194,7 +159,17 @@ void Drain(Engine& engine, GrpcServer& grpc, double limit_seconds, Log& log) {
   grpc.Shutdown(kLastAnswers);
 }
 
-absl::Status Serve(const ServeOptions& options, StopRequest& stop, Log& log) {
+// Returns when somebody asked to stop, or why nothing can be served any more.
+absl::Status AwaitEnd(const Engine& engine, StopRequest& stop) {
+  while (!stop.WaitFor(kEndPoll)) {
+    const EngineStats stats = engine.Stats();
+    if (!stats.failure.empty()) return absl::UnavailableError(stats.failure);
+  }
+  return absl::OkStatus();
+}
+
+// `launch`: of which world of processes this is the leader; null: all ranks are threads.
+absl::Status Serve(const ServeOptions& options, const Launch* launch, StopRequest& stop, Log& log) {
   ASSIGN_OR_RETURN(const ModelInspection model, InspectModel(options.engine));
   if (!model.plan.unsupported.empty()) {
     return absl::UnimplementedError(
@@ -220,7 +195,11 @@ absl::Status Serve(const ServeOptions& options, StopRequest& stop, Log& log) {
                    HttpServer::Start(http_options, MakePages(*grpc, loaded, metrics)));
   log.Info("listening", {{"grpc", grpc->address()}, {"http", http->address()}});
 
-  ASSIGN_OR_RETURN(engine, LoadEngine(options, LoggedEvents(metrics, log), log));
+  std::unique_ptr<RankGathering> ranks;
+  if (launch != nullptr) {
+    ASSIGN_OR_RETURN(ranks, RankGathering::Gather(options, *launch, log));
+  }
+  ASSIGN_OR_RETURN(engine, LoadEngine(options, LoggedEvents(metrics, log), ranks.get(), log));
   const ModelInfo& info = engine->info();
   metrics.SetBuild(BALLAST_VERSION, info.name, info.compute, info.kernels);
   metrics.SetPlacement(engine->GetPlacement());
@@ -229,10 +208,21 @@ absl::Status Serve(const ServeOptions& options, StopRequest& stop, Log& log) {
   grpc->SetEngine(engine.get());
   log.Info("serving", {{"model", info.name}, {"max_context", info.max_context}});
 
-  stop.Wait();
+  const absl::Status end = AwaitEnd(*engine, stop);
+  if (!end.ok()) log.Error("ranks are lost", {{"error", std::string(end.message())}});
   Drain(*engine, *grpc, options.drain_timeout_seconds, log);
   log.Info("stopped");
-  return absl::OkStatus();
+  return end;
+}
+
+// As the options and the launcher say: alone, as the leader of other processes, or as one of them.
+absl::Status ServeAs(ServeOptions& options, const std::optional<Launch>& launch, StopRequest& stop,
+                     Log& log) {
+  if (!launch) return Serve(options, nullptr, stop, log);
+  options.engine.ranks = launch->size;
+  options.engine.machine_ranks = launch->machine_ranks;
+  if (launch->rank != 0) return ServeRank(options, *launch, stop, log);
+  return Serve(options, &*launch, stop, log);
 }
 
 }  // namespace
@@ -245,11 +235,18 @@ int RunServe(const std::vector<std::string>& arguments) {
     std::fputs((*answer)->c_str(), stdout);
     return kDone;
   }
+  std::optional<Launch> launch;
+  if (options.launch.communicator == "gloo") {
+    absl::StatusOr<Launch> found =
+        ResolveLaunch(options.launch, [](const char* name) { return std::getenv(name); });
+    if (!found.ok()) return ReportUsage("serve", found.status());
+    launch = *std::move(found);
+  }
   Log log(options.log);
   StopRequest stop(log);
   // Before anything starts a thread: they all inherit the held signals.
   const StopSignals signals([&stop](int count) { stop.OnSignal(count); });
-  const absl::Status status = Serve(options, stop, log);
+  const absl::Status status = ServeAs(options, launch, stop, log);
   if (status.ok()) return kDone;
   log.Error("cannot serve", {{"error", std::string(status.message())}});
   return kFailed;
