@@ -1,0 +1,162 @@
+// The promise under balancing: whatever ranks, placements, spills, moves and speeds there are, the
+// bits are those of one rank alone.
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <thread>
+
+#include "engine/moe/placement_export.h"
+#include "tests/engine/invariance.h"
+#include "tools/balance_cases.h"
+
+namespace ballast::test {
+namespace {
+
+using BalancingTest = InvarianceTest;
+
+TEST_P(BalancingTest, RanksChangeNothing) {
+  const auto requests = SomeRequests(12);
+  const auto want = Alone(Options(), requests);
+  for (const int ranks : {2, 3, 4, 8}) {
+    EngineOptions options = Options();
+    options.ranks = ranks;
+    for (const char* balance : {"off", "assign", "full"}) {
+      options.balance = balance;
+      ExpectSame(want, AskAll(*MakeEngine(options), requests));
+    }
+  }
+}
+
+// `layers` of any legal shape, as a file that an engine reads.
+std::string PlacementFile(const std::vector<LayerPlacement>& layers, int experts) {
+  std::string path = testing::TempDir() + "ballast_placement_XXXXXX";
+  const int file = mkstemp(path.data());
+  EXPECT_GE(file, 0);
+  close(file);
+  std::ofstream(path) << ExportPlacement(layers, experts, PlacementFormat::kYaml).text;
+  return path;
+}
+
+LayerShape RandomShape(const ModelConfig& config, int ranks, ballast::Random& random) {
+  const int fewest = (config.experts + ranks - 1) / ranks;
+  return {.ranks = ranks, .experts = config.experts, .slots_per_rank = fewest + random(1, 3)};
+}
+
+std::vector<LayerPlacement> RandomLayers(const ModelConfig& config, const LayerShape& shape,
+                                         ballast::Random& random) {
+  std::vector<LayerPlacement> layers(config.layers, LayerPlacement{shape.ranks, 0, {}});
+  for (const int layer : MoeLayers(config)) layers[layer] = RandomPlacement(shape, random);
+  return layers;
+}
+
+TEST_P(BalancingTest, PlacementsChangeNothing) {
+  const auto requests = SomeRequests(8);
+  const auto want = Alone(Options(), requests);
+  const ModelConfig config = MakeEngine(Options())->info().config;
+  ballast::Random random(3);
+  for (const int ranks : {2, 3, 4, 8}) {
+    EngineOptions options = Options();
+    options.ranks = ranks;
+    const LayerShape shape = RandomShape(config, ranks, random);
+    options.placement = PlacementFile(RandomLayers(config, shape, random), config.experts);
+    ExpectSame(want, AskAll(*MakeEngine(options), requests));
+    std::filesystem::remove(options.placement);
+  }
+}
+
+TEST_P(BalancingTest, SpillsAtEveryLayerChangeNothing) {
+  const auto requests = SomeRequests(8);
+  const auto want = Alone(Options(), requests);
+  const int experts = MakeEngine(Options())->info().config.experts;
+  for (const int ranks : {2, 3, 4, 8}) {
+    const bool has_replicas = experts % ranks != 0;  // then all rows may be at home on every rank
+    int64_t spilled = 0;
+    EngineEvents events;
+    events.on_step = [&](const StepReport& report) {
+      for (const LayerBalance& layer : report.result->ranks[0].balance) {
+        EXPECT_TRUE(has_replicas || layer.spilled_rows > 0);
+        spilled += layer.spilled_rows;
+      }
+    };
+    EngineOptions options = Options();
+    options.ranks = ranks;
+    options.test_force_spills = true;
+    ExpectSame(want, AskAll(*MakeEngine(options, events), requests));
+    EXPECT_GT(spilled, 0);
+  }
+}
+
+TEST_P(BalancingTest, AThrottledRankChangesNothing) {
+  const auto requests = SomeRequests(8);
+  const auto want = Alone(Options(), requests);
+  EngineOptions options = Options();
+  options.ranks = 2;
+  options.test_slow_rank = 1;
+  options.test_slowdown = 4;
+  ExpectSame(want, AskAll(*MakeEngine(options), requests));
+}
+
+// Placements come into force one after another while tokens are generated.
+TEST_P(BalancingTest, SwapsWhileGeneratingChangeNothing) {
+  const auto requests = SomeRequests(8);
+  const auto want = Alone(Options(), requests);
+  ballast::Random random(5);
+  for (const int ranks : {2, 3, 4, 8}) {
+    EngineOptions options = Options();
+    options.ranks = ranks;
+    const ModelConfig config = MakeEngine(Options())->info().config;
+    const LayerShape shape = RandomShape(config, ranks, random);
+    options.slots_per_rank = shape.slots_per_rank;
+    const auto engine = MakeEngine(options);
+    std::atomic<bool> over{false};
+    std::thread swapping([&] {
+      while (!over) {
+        std::promise<absl::StatusOr<PlacementChange>> answer;
+        PlacementRequest request;
+        request.layers = RandomLayers(config, shape, random);
+        engine->ApplyPlacement(std::move(request), [&](absl::StatusOr<PlacementChange> change) {
+          answer.set_value(std::move(change));
+        });
+        const absl::StatusOr<PlacementChange> change = answer.get_future().get();
+        ASSERT_TRUE(change.ok()) << change.status();
+      }
+    });
+    for (int round = 0; round < 2; ++round) {
+      auto again = requests;
+      for (Request& request : again) request.bypass_prefix_cache = true;
+      ExpectSame(want, AskAll(*engine, again));
+    }
+    over = true;
+    swapping.join();
+    EXPECT_GT(engine->GetPlacement().version, 2);
+    const ExpertLoad load = engine->GetExpertLoad();
+    for (const LayerLoad& layer : load.layers) {
+      int64_t routed = 0;
+      int64_t ran = 0;
+      for (const int64_t rows : layer.expert_rows) routed += rows;
+      for (const int64_t rows : layer.rank_rows) ran += rows;
+      EXPECT_EQ(routed, load.tokens * config.experts_per_token);
+      EXPECT_EQ(ran, routed);
+    }
+  }
+}
+
+// All goldens with float32 activations; the bundled model in both computes.
+std::vector<Setting> Settings() {
+  std::vector<Setting> settings = {{MiniModel(), "exact"}, {MiniModel(), "bf16"}};
+  const std::filesystem::path goldens =
+      std::filesystem::path(GoldenFolder("mixtral")).parent_path();
+  for (const auto& entry : std::filesystem::directory_iterator(goldens)) {
+    if (entry.is_directory()) settings.push_back({entry.path().string(), "exact"});
+  }
+  return settings;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BalancingTest, testing::ValuesIn(Settings()), SettingName);
+
+}  // namespace
+}  // namespace ballast::test
