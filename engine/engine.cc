@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/engine_loop.h"
+#include "engine/moe/expert_loans.h"
 #include "engine/prepare.h"
 #include "engine/process_world.h"
 #include "engine/rank_parts.h"
@@ -13,10 +14,6 @@
 
 namespace ballast {
 namespace {
-
-// Experts that a rank may borrow in one layer of a step. In one process their weights are read
-// where they lie, so this only bounds the search.
-constexpr int32_t kMaxImports = 8;
 
 // The first step of a process is slow (pages, caches): it must not be a client's.
 absl::Status WarmUp(World& world) {
@@ -100,6 +97,7 @@ std::optional<CostState> RestoreState(const EngineOptions& options, const std::s
 BalancerOptions BalancerOf(const EngineOptions& options, int64_t expert_bytes) {
   // A bound on what a move costs those who wait: its bytes at 1 GB/s, in nanoseconds.
   constexpr double kMoveNanosecondsPerByte = 1;
+  constexpr int64_t kLendNanosecondsPerByte = 1;  // likewise
   BalancerOptions balancer;
   balancer.mode = options.balance;
   const bool assigns = options.balance == "assign";
@@ -108,6 +106,14 @@ BalancerOptions BalancerOf(const EngineOptions& options, int64_t expert_bytes) {
                         : assigns ? BalanceMode::kAssign
                                   : BalanceMode::kSpill;
   balancer.costs.max_imports = kMaxImports;
+  if (options.machine_ranks > 0) {
+    // In one process weights are read where they lie; between processes both ends are busy with
+    // them, and a rank waits for what does not travel while rows are dispatched.
+    const auto cost =
+        static_cast<int32_t>(std::min<int64_t>(expert_bytes * kLendNanosecondsPerByte, INT32_MAX));
+    balancer.costs.import_cost = cost;
+    balancer.costs.export_cost = cost;
+  }
   balancer.costs.force_spills = options.test_force_spills;
   balancer.replan_interval = options.replan_interval;
   balancer.move_bytes_per_second = options.move_bytes_per_second;

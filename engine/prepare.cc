@@ -9,6 +9,7 @@
 #include "engine/initial_placement.h"
 #include "engine/model/expert_store.h"
 #include "engine/model/workspace.h"
+#include "engine/moe/expert_loans.h"
 #include "kernels/cpu/cpu_device.h"
 
 namespace ballast {
@@ -69,7 +70,8 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
   model.plan = PlanMemory(config, tensors, slots, *model.device, compute,
                           PlanWorkspace(config, compute, model.sizes.step, nullptr).bytes);
   // With a spare buffer for each empty slot all ranks take the same.
-  model.plan.weights_bytes += static_cast<size_t>(SpareBuffers(slots, options.ranks)) *
+  const int borrowed = processes ? kMaxImports : 0;
+  model.plan.weights_bytes += static_cast<size_t>(SpareBuffers(slots, options.ranks) + borrowed) *
                               LargestExpert(config, tensors, *model.device, compute).sum();
 
   std::error_code error;

@@ -46,6 +46,7 @@ absl::StatusOr<std::unique_ptr<ProcessLinks>> ProcessLinks::Connect(const Proces
   ASSIGN_OR_RETURN(links->migration_, GlooMesh::Connect(meeting, "migration"));
   ASSIGN_OR_RETURN(std::unique_ptr<GlooMesh> heartbeats, GlooMesh::Connect(meeting, "heartbeats"));
   links->rows_ = std::make_unique<GlooCommunicator>(std::move(rows), kExchangeDeadline);
+  links->lending_ = std::make_unique<GlooWeights>(*links->weights_, kExchangeDeadline);
   links->heartbeat_ = std::make_unique<GlooHeartbeat>(
       std::move(heartbeats), group.silence,
       [at = links.get()](const absl::Status& why) { at->Fail(why); });

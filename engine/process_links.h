@@ -12,6 +12,7 @@
 #include "engine/comm/gloo_channel.h"
 #include "engine/comm/gloo_heartbeat.h"
 #include "engine/comm/gloo_mesh.h"
+#include "engine/comm/gloo_weights.h"
 #include "engine/process_group.h"
 #include "engine/status.h"
 
@@ -39,7 +40,7 @@ class ProcessLinks {
   // The same, for who takes a Communicator; the links outlive it.
   std::unique_ptr<Communicator> LendRows();
   GlooMesh& plans() { return *plans_; }
-  GlooMesh& weights() { return *weights_; }
+  GlooWeights& weights() { return *lending_; }
   GlooMesh& migration() { return *migration_; }
 
   // Somebody is lost or something broke: every wait on any mesh ends with `why`. The first counts.
@@ -61,6 +62,7 @@ class ProcessLinks {
   const ProcessGroup group_;
   std::unique_ptr<GlooMesh> plans_;
   std::unique_ptr<GlooMesh> weights_;
+  std::unique_ptr<GlooWeights> lending_;  // over weights_
   std::unique_ptr<GlooMesh> migration_;
   std::unique_ptr<GlooCommunicator> rows_;  // null: closed
   mutable std::mutex mutex_;

@@ -62,6 +62,7 @@ absl::Status ProcessWorld::Load(RanksParts parts,
   parts.first = 0;
   parts.comms.clear();
   parts.comms.push_back(links_->LendRows());
+  parts.weights = &links_->weights();
   ASSIGN_OR_RETURN(ranks_, Ranks::Create(std::move(parts), progress));
   mover_ = std::make_unique<ExpertMover>(links_->migration(), device, ranks_->rank(0).experts());
   for (GlooChannel& channel : channels_) {

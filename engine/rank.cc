@@ -55,6 +55,13 @@ void Rank::Connect(std::span<const std::unique_ptr<Rank>> ranks) {
   }
 }
 
+absl::Status Rank::ConnectProcesses(const Checkpoint& checkpoint, WeightExchange& exchange) {
+  const ExpertBytes largest = LargestExpert(config_, &checkpoint, device_, options_.compute);
+  ASSIGN_OR_RETURN(loans_, ExpertLoans::Create(exchange, device_, largest.sum()));
+  shapes_ = ExpertShapes(config_, &checkpoint, options_.compute);
+  return absl::OkStatus();
+}
+
 absl::Status Rank::AllocateBuffers() {
   const size_t bytes = PlanWorkspace(config_, options_.compute, options_.sizes, nullptr).bytes;
   void* base = device_.allocate(bytes);
@@ -99,9 +106,12 @@ absl::Status Rank::RunFeedForward(int layer, int64_t rows, RankResult& result) {
            moe_rows.hidden, /*accumulate=*/true);
     return absl::OkStatus();
   }
-  const MoeRank rank{device_,        stream_,      comm_, config_.router,
-                     balance_.costs, buffers_.moe, moe_,  options_.slowdown};
-  RETURN_IF_ERROR(RunMoeLayer(rank, {balance_.layers[layer], peers_[layer]}, moe_rows));
+  const MoeRank rank{device_,        stream_,           comm_,
+                     config_.router, balance_.costs,    buffers_.moe,
+                     moe_,           options_.slowdown, loans_.get()};
+  MoeLayer own_layer{balance_.layers[layer], peers_[layer], {}};
+  if (loans_ != nullptr) own_layer.shapes = shapes_[layer];
+  RETURN_IF_ERROR(RunMoeLayer(rank, own_layer, moe_rows));
   RecordMoeLayer(moe_layer, rows, result);
   return absl::OkStatus();
 }

@@ -9,10 +9,12 @@
 
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/comm/communicator.h"
+#include "engine/comm/weight_exchange.h"
 #include "engine/model/attention.h"
 #include "engine/model/expert_store.h"
 #include "engine/model/weights.h"
 #include "engine/model/workspace.h"
+#include "engine/moe/expert_loans.h"
 #include "engine/moe/replicas.h"
 #include "engine/sampler.h"
 #include "engine/status.h"
@@ -53,6 +55,10 @@ class Rank {
   // process, itself included; before the first step.
   void Connect(std::span<const std::unique_ptr<Rank>> ranks);
 
+  // Lets the rank lend and borrow experts across processes, before the first step.
+  // RESOURCE_EXHAUSTED when memory ends. `exchange` outlives the rank.
+  absl::Status ConnectProcesses(const Checkpoint& checkpoint, WeightExchange& exchange);
+
   int rank() const { return options_.rank; }
   // The experts that stand here, and their changes.
   ExpertStore& experts() { return *experts_; }
@@ -88,6 +94,8 @@ class Rank {
   std::vector<int> moe_layer_;  // [layers] its number among the MoE layers; -1: dense
   int moe_layers_ = 0;
   std::vector<std::vector<const MoeWeights*>> peers_;  // [layers][ranks] null: another process's
+  std::unique_ptr<ExpertLoans> loans_;                 // null: all ranks are in this process
+  std::vector<std::vector<MlpWeights>> shapes_;        // [layers][experts] with loans_
   MoeScratch moe_;
   std::vector<MatmulGroup> groups_;
   std::vector<float> cos_sin_;

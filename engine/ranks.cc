@@ -49,7 +49,12 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(
                      Rank::Create(*p.checkpoint, *p.device, own, p.placement, ranks->balance_,
                                   *p.comms[i], own_progress));
   }
-  for (const std::unique_ptr<Rank>& rank : ranks->ranks_) rank->Connect(ranks->ranks_);
+  for (const std::unique_ptr<Rank>& rank : ranks->ranks_) {
+    rank->Connect(ranks->ranks_);
+    if (p.weights != nullptr) {
+      RETURN_IF_ERROR(rank->ConnectProcesses(*p.checkpoint, *p.weights));
+    }
+  }
   for (size_t i = 1; i < count; ++i) {
     ranks->threads_.emplace_back([self = ranks.get(), i] { self->Serve(i); });
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/comm/communicator.h"
+#include "engine/comm/weight_exchange.h"
 #include "engine/moe/placement.h"
 #include "engine/rank.h"
 #include "engine/status.h"
@@ -24,6 +25,7 @@ struct RanksParts {
   RankOptions options;  // of every rank; `rank` is ignored
   int first = 0;        // the ranks here are [first, first + comms.size())
   std::vector<std::unique_ptr<Communicator>> comms;
+  WeightExchange* weights = nullptr;      // with ranks of other processes; they have one too
   std::vector<LayerPlacement> placement;  // [layers] dense layers are ignored
   std::vector<int32_t> node;              // [world] equal labels share a machine, or empty
   int slow_rank = -1;                     // for tests: options.slowdown is its alone

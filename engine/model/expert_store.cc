@@ -29,12 +29,11 @@ ExpertBytes BytesOf(const MlpWeights& expert, const Device& device) {
           MatrixBytes(expert.down, device)};
 }
 
-ExpertBytes LargestExpert(const ModelConfig& config, const Checkpoint* checkpoint,
-                          const Device& device, Compute compute) {
+std::vector<std::vector<MlpWeights>> ExpertShapes(const ModelConfig& config,
+                                                  const Checkpoint* checkpoint, Compute compute) {
   const Family* family = FindFamily(config.model_type);
   CHECK(family != nullptr);
   ModelWeights weights;
-  ExpertBytes largest;
   const std::vector<WeightSource> list =
       ListWeights(config, ChooseLayout(*family, config, checkpoint), AllExperts(config), weights);
   for (const WeightSource& source : list) {
@@ -45,8 +44,16 @@ ExpertBytes LargestExpert(const ModelConfig& config, const Checkpoint* checkpoin
     source.matrix->n = source.rows;
     source.matrix->k = source.cols;
   }
-  for (const LayerWeights& layer : weights.layers) {
-    for (const MlpWeights& expert : layer.moe.slots) {
+  std::vector<std::vector<MlpWeights>> shapes;
+  for (LayerWeights& layer : weights.layers) shapes.push_back(std::move(layer.moe.slots));
+  return shapes;
+}
+
+ExpertBytes LargestExpert(const ModelConfig& config, const Checkpoint* checkpoint,
+                          const Device& device, Compute compute) {
+  ExpertBytes largest;
+  for (const std::vector<MlpWeights>& layer : ExpertShapes(config, checkpoint, compute)) {
+    for (const MlpWeights& expert : layer) {
       const ExpertBytes bytes = BytesOf(expert, device);
       largest.gate = std::max(largest.gate, bytes.gate);
       largest.up = std::max(largest.up, bytes.up);

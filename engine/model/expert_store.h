@@ -30,6 +30,11 @@ struct ExpertBytes {
 
 ExpertBytes BytesOf(const MlpWeights& expert, const Device& device);
 
+// How every expert of the checkpoint is packed: [layers][experts], data is null; dense layers have
+// none. Without a checkpoint (null) all have the config's published type.
+std::vector<std::vector<MlpWeights>> ExpertShapes(const ModelConfig& config,
+                                                  const Checkpoint* checkpoint, Compute compute);
+
 // What any expert of the checkpoint takes at most once it is packed.
 ExpertBytes LargestExpert(const ModelConfig& config, const Checkpoint* checkpoint,
                           const Device& device, Compute compute);

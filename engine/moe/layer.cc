@@ -12,18 +12,49 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// A rank that holds an expert's slot.
-const MlpWeights& WeightsOfTarget(const MoeLayer& layer, const std::vector<Spill>& spills,
-                                  int32_t target) {
+// The lent expert where its lender, a rank of this process, holds it.
+const MlpWeights& WeightsOfLender(const MoeLayer& layer, const Spill& spill) {
   const Replicas& replicas = layer.replicas;
-  int32_t slot = target;
-  if (target >= replicas.slots()) {
-    const Spill& spill = spills[target - replicas.slots()];
-    for (const int32_t held : replicas.SlotsOf(spill.expert)) {
-      if (replicas.slot_rank[held] == spill.from) slot = held;
+  int32_t slot = -1;
+  for (const int32_t held : replicas.SlotsOf(spill.expert)) {
+    if (replicas.slot_rank[held] == spill.from) slot = held;
+  }
+  return layer.ranks[spill.from]->slots[slot % replicas.slots_per_rank];
+}
+
+const MlpWeights& WeightsOfTarget(const MoeRank& r, const MoeLayer& layer, int32_t target) {
+  const Replicas& replicas = layer.replicas;
+  if (target < replicas.slots()) {
+    return layer.ranks[r.comm.rank()]->slots[target % replicas.slots_per_rank];
+  }
+  const int32_t spill = target - replicas.slots();
+  const MlpWeights* borrowed = r.loans == nullptr ? nullptr : r.loans->Borrowed(spill);
+  return borrowed != nullptr ? *borrowed
+                             : WeightsOfLender(layer, r.scratch.assignment.spills[spill]);
+}
+
+// Starts sending weights between processes; rows are dispatched meanwhile.
+absl::Status StartLoans(const MoeRank& r, const MoeLayer& layer) {
+  if (r.loans == nullptr) return absl::OkStatus();
+  const std::vector<Spill>& spills = r.scratch.assignment.spills;
+  for (size_t i = 0; i < spills.size(); ++i) {
+    const Spill& spill = spills[i];
+    if (spill.from == r.comm.rank() && layer.ranks[spill.to] == nullptr) {
+      r.loans->Lend(spill.to, WeightsOfLender(layer, spill));
+    }
+    if (spill.to == r.comm.rank() && layer.ranks[spill.from] == nullptr) {
+      r.loans->Borrow(spill.from, i, layer.shapes[spill.expert]);
     }
   }
-  return layer.ranks[replicas.slot_rank[slot]]->slots[slot % replicas.slots_per_rank];
+  return r.loans->Start();
+}
+
+absl::Status AwaitLoans(const MoeRank& r) {
+  if (r.loans == nullptr) return absl::OkStatus();
+  const Clock::time_point start = Clock::now();
+  RETURN_IF_ERROR(r.loans->AwaitBorrowed());
+  r.scratch.wait_seconds += SecondsSince(start);
+  return absl::OkStatus();
 }
 
 void Route(const MoeRank& r, const MoeWeights& weights, MatView normed) {
@@ -82,7 +113,7 @@ void RunExperts(const MoeRank& r, const MoeLayer& layer) {
     const int64_t begin = s.plan.target_begin[t];
     const int64_t rows = s.plan.target_begin[t + 1] - begin;
     if (rows == 0) continue;
-    const MlpWeights& expert = WeightsOfTarget(layer, s.assignment.spills, s.plan.targets[t]);
+    const MlpWeights& expert = WeightsOfTarget(r, layer, s.plan.targets[t]);
     s.gate_up.push_back({&expert.gate, &expert.up, begin, rows});
     s.down.push_back({&expert.down, begin, rows, 0, 0});
     ++s.timing.live_experts;
@@ -138,9 +169,12 @@ absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRo
   }
   Route(rank, weights, rows.normed);
   RETURN_IF_ERROR(AssignRows(rank, layer.replicas));
+  RETURN_IF_ERROR(StartLoans(rank, layer));
   RETURN_IF_ERROR(Dispatch(rank, rows.x));
+  RETURN_IF_ERROR(AwaitLoans(rank));
   RunExperts(rank, layer);
-  return Combine(rank, shared, rows.hidden);
+  RETURN_IF_ERROR(Combine(rank, shared, rows.hidden));
+  return rank.loans == nullptr ? absl::OkStatus() : rank.loans->Finish();
 }
 
 }  // namespace ballast

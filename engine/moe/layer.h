@@ -9,6 +9,7 @@
 #include "engine/moe/assignment.h"
 #include "engine/moe/cost_model.h"
 #include "engine/moe/dispatch.h"
+#include "engine/moe/expert_loans.h"
 #include "engine/moe/expert_weights.h"
 #include "engine/moe/split.h"
 #include "engine/status.h"
@@ -58,7 +59,8 @@ struct MoeRank {
   const CostParameters& costs;
   const MoeBuffers& buffers;
   MoeScratch& scratch;
-  double slowdown = 1;  // for tests: experts take so many times as long
+  double slowdown = 1;           // for tests: experts take so many times as long
+  ExpertLoans* loans = nullptr;  // how ranks of other processes lend experts; null: there are none
 };
 
 // One layer: where experts stand, and the weights of every rank's slots (a rank reads the weights
@@ -66,6 +68,7 @@ struct MoeRank {
 struct MoeLayer {
   const Replicas& replicas;
   std::span<const MoeWeights* const> ranks;  // [ranks]; its own is complete, peers' have slots
+  std::span<const MlpWeights> shapes;        // [experts] data is null; with MoeRank.loans
 };
 
 // What a feed-forward block reads and adds to: this rank's rows of the step.
