@@ -33,14 +33,20 @@ inline LayerPlacement EplbPlacement(std::span<const double> load, int ranks, int
     ++count[static_cast<size_t>(heaviest)];
     replicas.push_back(heaviest);
   }
-  std::stable_sort(replicas.begin(), replicas.end(),
-                   [&](int a, int b) { return share(a) > share(b); });
+  std::vector<size_t> order(replicas.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    const double left = share(replicas[a]);
+    const double right = share(replicas[b]);
+    return left != right ? left > right : a < b;
+  });
 
   LayerPlacement placement{ranks, slots_per_rank, {}};
   placement.slot_expert.assign(static_cast<size_t>(slots), -1);
   std::vector<double> weight(static_cast<size_t>(ranks), 0);
   std::vector<int> filled(static_cast<size_t>(ranks), 0);
-  for (const int expert : replicas) {
+  for (const size_t replica : order) {
+    const int expert = replicas[replica];
     size_t lightest = weight.size();
     for (size_t rank = 0; rank < weight.size(); ++rank) {
       if (filled[rank] < slots_per_rank &&

@@ -38,8 +38,13 @@ class Times {
     return weights > 0 ? sum / weights : 0;
   }
 
-  // How far the mean of `from` less `to` may be off by chance: its standard error.
+  // How far the mean of `from` less `to` may be off by chance: its standard error, more when few
+  // steps tell what that is. One step tells nothing.
   double Scatter(const std::vector<double>& from, const std::vector<double>& to) const {
+    const double count = static_cast<double>(from.size());
+    if (count < 2) {
+      return INFINITY;
+    }
     const double mean = Mean(from) - Mean(to);
     double squares = 0;
     double weights = 0;
@@ -48,8 +53,8 @@ class Times {
       squares += off * off;
       weights += steps_[i].weight;
     }
-    const double count = static_cast<double>(from.size());
-    return count < 2 || weights == 0 ? 0 : std::sqrt(squares * count / (count - 1)) / weights;
+    const double error = std::sqrt(squares * count / (count - 1)) / weights;
+    return error * count / (count - 1);
   }
 
  private:
@@ -86,9 +91,11 @@ void TakeBest(std::vector<LayerReplanned>& found, const ReplanOptions& options,
   const auto per_move = [](const LayerReplanned& change) {
     return (change.before - change.after) / std::max(change.moves, 1);
   };
-  std::stable_sort(
-      found.begin(), found.end(),
-      [&](const LayerReplanned& a, const LayerReplanned& b) { return per_move(a) > per_move(b); });
+  std::sort(found.begin(), found.end(), [&](const LayerReplanned& a, const LayerReplanned& b) {
+    const double left = per_move(a);
+    const double right = per_move(b);
+    return left != right ? left > right : a.layer < b.layer;
+  });
   for (LayerReplanned& change : found) {
     if (decision.moves + change.moves <= options.max_moves) {
       decision.moves += change.moves;
@@ -150,9 +157,6 @@ std::vector<int> LayersToRollBack(std::span<const LayerPlacement> before,
                                   const ReplanOptions& options) {
   CHECK(before.size() == after.size());
   std::vector<int> layers;
-  if (since.size() < 2) {
-    return layers;
-  }
   Times times(since, costs, options.node);
   for (size_t i = 0; i < after.size(); ++i) {
     if (before[i].slot_expert == after[i].slot_expert) {

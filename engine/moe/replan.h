@@ -22,7 +22,7 @@ struct ReplanOptions {
   // number of steps within which a gain must have made up for it.
   double move_cost = 0;
   int64_t horizon_steps = 1000;
-  double least_gain = 0.006;       // of each move, as a share of the layer's time
+  double least_gain = 0.003;       // of each move, as a share of the layer's time
   std::vector<int32_t> node = {};  // [ranks] equal labels share a machine; empty: all do
 };
 
@@ -44,9 +44,10 @@ struct ReplanDecision {
   double imbalance_after = 1;
 };
 
-// current [MoE layers]; held_out: steps that are not part of `load`. Without either there is no
-// change. A layer changes if the gain on held-out load is more than its chance scatter from step to
-// step and pays for the moves. Placements and costs must be valid; shapes must agree (checked).
+// current [MoE layers]; held_out: steps that are not part of `load`. Without load or with fewer
+// than two steps there is no change. A layer changes if the gain on held-out load is more than its
+// chance scatter from step to step and pays for the moves. Placements and costs must be valid;
+// shapes must agree (checked).
 ReplanDecision DecideReplan(std::span<const LayerPlacement> current, const PlanningLoad& load,
                             std::span<const StepLoad> held_out, const CostParameters& costs,
                             const ReplanOptions& options);

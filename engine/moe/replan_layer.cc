@@ -19,7 +19,7 @@ constexpr size_t kTried = 5;
 constexpr size_t kVariedLoads = 8;
 // How far they are from it, in standard deviations: what matters is the highest of all ranks, and
 // that is high where experts are further up than usual.
-constexpr double kDeviations = 4.0 / 3;
+constexpr double kDeviations = 1.6;
 // What it is worth, as a level, that all of the load finds its expert on its own machine. Small,
 // so that it decides between steps of about the same gain.
 constexpr double kNearness = 0.02;

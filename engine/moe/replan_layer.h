@@ -20,7 +20,7 @@ namespace ballast {
 struct LayerReplanOptions {
   int max_moves = 12;
   // What a move must lower the highest level by, as a share of the mean level.
-  double least_gain = 0.006;
+  double least_gain = 0.003;
   // Standard deviation, from step to step, of the rows of an expert of mean load, as a share of
   // them; of others it goes with the root of their load. 0: plan for the mean step alone.
   double variation = 0;
