@@ -1,0 +1,137 @@
+// Balancing of a real engine from real load: the bundled model's experts specialise by domain.
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "tests/engine/invariance.h"
+
+namespace ballast::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Sums: one domain, so a few experts get most rows.
+std::vector<Request> Sums(const Tokenizer& tokenizer, int count) {
+  std::vector<Request> requests;
+  for (int i = 0; i < count; ++i) {
+    std::string text;
+    for (int j = 0; j < 6; ++j) {
+      const int a = (i * 31 + j * 17) % 90 + 5;
+      text += "Q: What is " + std::to_string(a) + " + " + std::to_string(i + j) +
+              "?\nA: " + std::to_string(a + i + j) + "\n";
+    }
+    Request request;
+    request.id = "sum" + std::to_string(i);
+    request.prompt = tokenizer.Encode(text, true).value();
+    request.bypass_prefix_cache = true;
+    request.sampling.temperature = 0.8f;
+    request.sampling.seed = static_cast<uint64_t>(i);
+    request.stopping.max_tokens = kOutputTokens;
+    request.stopping.ignore_eos = true;
+    request.response.logprobs = 0;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+class LearnedPlacementTest : public testing::Test {
+ protected:
+  LearnedPlacementTest() : state_(testing::TempDir() + "/ballast_learned_state.json") {
+    std::filesystem::remove(state_);
+  }
+  EngineOptions Options(int ranks) const {
+    EngineOptions options;
+    options.model = MiniModel();
+    options.ranks = ranks;
+    options.threads = 1;
+    options.slots_per_rank = 10;
+    options.kv_memory_bytes = 32 << 20;
+    options.replan_interval = 0.01;
+    options.balance_state = state_;
+    return options;
+  }
+  EngineEvents Listening() {
+    EngineEvents events;
+    events.on_notice = [this](bool, const std::string& text) {
+      const std::lock_guard lock(mutex_);
+      notices_ += text + "\n";
+    };
+    return events;
+  }
+  std::string notices() {
+    const std::lock_guard lock(mutex_);
+    return notices_;
+  }
+  // Sums go through the engine until it has changed its placement.
+  void ServeUntilReplanned(Engine& engine, const std::vector<Request>& requests,
+                           const std::vector<Answer>* want = nullptr) {
+    for (int round = 0; round < 300 && engine.GetPlacement().version == 1; ++round) {
+      const std::vector<Answer> answers = AskAll(engine, requests);
+      for (size_t i = 0; want != nullptr && i < answers.size(); ++i) {
+        ASSERT_EQ(Bits(answers[i]), Bits((*want)[i])) << "request " << i << ", round " << round;
+      }
+    }
+    EXPECT_GT(engine.GetPlacement().version, 1);
+  }
+
+  const std::string state_;
+
+ private:
+  std::mutex mutex_;
+  std::string notices_;  // guarded by mutex_
+};
+
+TEST_F(LearnedPlacementTest, ReplansWhileGeneratingChangeNoBit) {
+  EngineOptions alone = Options(1);
+  alone.slots_per_rank = 0;
+  alone.balance_state.clear();
+  const auto engine = MakeEngine(alone);
+  const std::vector<Request> requests = Sums(*engine->tokenizer(), 12);
+  const std::vector<Answer> want = AskAll(*engine, requests);
+  EngineOptions options = Options(4);
+  options.balance_state.clear();
+  const auto balanced = MakeEngine(options, Listening());
+  ServeUntilReplanned(*balanced, requests, &want);
+  EXPECT_THAT(notices(), HasSubstr("replan: "));
+  const std::vector<Answer> after = AskAll(*balanced, requests);
+  for (size_t i = 0; i < after.size(); ++i) EXPECT_EQ(Bits(after[i]), Bits(want[i]));
+}
+
+TEST_F(LearnedPlacementTest, SurvivesARestart) {
+  std::vector<LayerPlacement> learned;
+  {
+    const auto engine = MakeEngine(Options(4), Listening());
+    ServeUntilReplanned(*engine, Sums(*engine->tokenizer(), 12));
+    engine->SetPaused(true);
+    learned = engine->GetPlacement().layers;
+  }
+  ASSERT_TRUE(std::filesystem::exists(state_));
+  const auto again = MakeEngine(Options(4), Listening());
+  EXPECT_EQ(again->GetPlacement().version, 1);
+  for (size_t layer = 0; layer < learned.size(); ++layer) {
+    EXPECT_EQ(again->GetPlacement().layers[layer].slot_expert, learned[layer].slot_expert);
+  }
+  EXPECT_THAT(notices(), Not(HasSubstr("ignored")));
+}
+
+TEST_F(LearnedPlacementTest, AStateOfOtherRanksOrBrokenIsIgnoredWithAWarning) {
+  { const auto engine = MakeEngine(Options(4), Listening()); }
+  ASSERT_TRUE(std::filesystem::exists(state_));
+  EngineOptions other = Options(2);
+  other.slots_per_rank = 16;
+  {
+    const auto engine = MakeEngine(other, Listening());
+    EXPECT_THAT(notices(), HasSubstr("4 ranks"));
+    EXPECT_THAT(notices(), HasSubstr("ignored"));
+  }
+  std::ofstream(state_) << "{\"fingerprint\": 7";
+  const auto broken = MakeEngine(other, Listening());
+  EXPECT_THAT(notices(), HasSubstr(state_ + " ignored: "));
+}
+
+}  // namespace
+}  // namespace ballast::test
