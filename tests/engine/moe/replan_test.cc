@@ -60,8 +60,8 @@ TEST(DecideReplan, StaysPutWhenHeldOutLoadSaysOtherwise) {
 TEST(DecideReplan, AGainThatMayBeChanceIsNone) {
   const std::vector<LayerPlacement> current = {{2, 2, {0, 1, 2, 1}}};
   const PlanningLoad load = Planned(3, {80, 20, 0});
-  // One step in six gains, the others lose or do not care.
-  std::vector<StepLoad> held_out = Steps(3, {30, 60, 10}, 5);
+  // One step in three gains three times what each of the others loses.
+  std::vector<StepLoad> held_out = Steps(3, {30, 60, 10}, 2);
   held_out.push_back({3, {80, 20, 0}, 1});
   EXPECT_THAT(DecideReplan(current, load, held_out, {}, {}).changes, IsEmpty());
 }
