@@ -1,10 +1,7 @@
 #include "tests/integration/served_model.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -33,28 +30,6 @@ bool WaitUntil(Seen seen) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   return true;
-}
-
-// What a server on 127.0.0.1 answers until it closes the connection; empty when it does not.
-std::string Exchange(uint16_t port, const std::string& request) {
-  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const timeval limit = {.tv_sec = kHang.count(), .tv_usec = 0};
-  setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  std::string answer;
-  if (connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
-      send(socket, request.data(), request.size(), MSG_NOSIGNAL) ==
-          static_cast<ssize_t>(request.size())) {
-    char piece[1 << 14];
-    for (ssize_t got = 0; (got = recv(socket, piece, sizeof(piece), 0)) > 0;) {
-      answer.append(piece, static_cast<size_t>(got));
-    }
-  }
-  close(socket);
-  return answer;
 }
 
 }  // namespace
@@ -102,16 +77,7 @@ v1::TextGeneration::Stub& ServedModel::stub() {
 
 void ServedModel::Disconnect() { stub_.reset(); }
 
-ServedModel::Page ServedModel::Get(const std::string& path) const {
-  const int port = std::atoi(http_.substr(http_.rfind(':') + 1).c_str());
-  const std::string answer =
-      Exchange(static_cast<uint16_t>(port),
-               "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-  const size_t status = answer.find(' ');
-  const size_t body = answer.find("\r\n\r\n");
-  if (status == std::string::npos || body == std::string::npos) return {};
-  return {std::atoi(answer.c_str() + status), answer.substr(body + 4)};
-}
+HttpAnswer ServedModel::Get(const std::string& path) const { return HttpGet(http_, path); }
 
 double ServedModel::Metric(const std::string& series) const {
   const std::string page = "\n" + Get("/metrics").body;

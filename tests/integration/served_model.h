@@ -9,6 +9,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include "ballast/v1/text_generation.grpc.pb.h"
+#include "tests/integration/http_get.h"
 #include "tests/integration/process.h"
 
 namespace ballast {
@@ -27,6 +28,7 @@ class ServedModel {
 
   Process& process() { return process_; }
   const std::string& grpc() const { return grpc_; }  // HOST:PORT
+  const std::string& http() const { return http_; }  // HOST:PORT
 
   // `ballast generate` against it, with `more` behind it.
   std::vector<std::string> GenerateCommand(const std::vector<std::string>& more) const;
@@ -38,12 +40,7 @@ class ServedModel {
   // Another one.
   std::unique_ptr<v1::TextGeneration::Stub> Connect(grpc::ChannelArguments arguments = {}) const;
 
-  // GET over HTTP: the status code and the body.
-  struct Page {
-    int status = 0;
-    std::string body;
-  };
-  Page Get(const std::string& path) const;
+  HttpAnswer Get(const std::string& path) const;
   // The value of a series on /metrics, named with its labels; NaN when it is not there.
   double Metric(const std::string& series) const;
   // Waits until a series is at least, or exactly, so much. False: it was not for kHang.
