@@ -182,11 +182,11 @@ class Load {
     for (int change = 0; !stop_; ++change) {
       v1::ApplyPlacementRequest request;
       *request.mutable_placement() = even;
-      // The last slots hold replicas: with each change another one of them goes.
+      // The last slots hold replicas: ever fewer of them, then all again.
       for (v1::LayerPlacement& layer : *request.mutable_placement()->mutable_layers()) {
-        const int slots = layer.slot_expert_size();
-        layer.set_slot_expert(slots - 1 - change % 8, -1);
-        if (change % 2 == 1) layer.set_slot_expert(slots - 1 - (change + 1) % 8, -1);
+        for (int i = 0; i <= change % 7; ++i) {
+          layer.set_slot_expert(layer.slot_expert_size() - 1 - i, -1);
+        }
       }
       v1::ApplyPlacementResponse response;
       const grpc::Status status = admin->ApplyPlacement(Context().get(), request, &response);
