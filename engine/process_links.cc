@@ -40,11 +40,14 @@ absl::StatusOr<std::unique_ptr<ProcessLinks>> ProcessLinks::Connect(const Proces
   meeting.prefix = absl::StrCat("epoch-", group.epoch);
   meeting.rendezvous = group.rendezvous;
   meeting.limit = group.connect_limit;
+  // One thread for what is short and waited for, another for what is long.
+  ASSIGN_OR_RETURN(meeting.device, MakeGlooDevice(group.address));
   ASSIGN_OR_RETURN(links->plans_, GlooMesh::Connect(meeting, "plans"));
   ASSIGN_OR_RETURN(std::unique_ptr<GlooMesh> rows, GlooMesh::Connect(meeting, "rows"));
+  ASSIGN_OR_RETURN(std::unique_ptr<GlooMesh> heartbeats, GlooMesh::Connect(meeting, "heartbeats"));
+  ASSIGN_OR_RETURN(meeting.device, MakeGlooDevice(group.address));
   ASSIGN_OR_RETURN(links->weights_, GlooMesh::Connect(meeting, "weights"));
   ASSIGN_OR_RETURN(links->migration_, GlooMesh::Connect(meeting, "migration"));
-  ASSIGN_OR_RETURN(std::unique_ptr<GlooMesh> heartbeats, GlooMesh::Connect(meeting, "heartbeats"));
   links->rows_ = std::make_unique<GlooCommunicator>(std::move(rows), kExchangeDeadline);
   links->lending_ = std::make_unique<GlooWeights>(*links->weights_, kExchangeDeadline);
   links->heartbeat_ = std::make_unique<GlooHeartbeat>(

@@ -21,7 +21,7 @@ uint64_t HashSamples(const TensorView& tensor, uint64_t hash) {
   const std::string_view bytes(static_cast<const char*>(tensor.data), tensor.bytes);
   const size_t last = bytes.size() - std::min(bytes.size(), kSampleBytes);
   for (size_t i = 0; i < kSamples; ++i) {
-    hash = HashBytes(bytes.substr(last / (kSamples - 1) * i, kSampleBytes), hash);
+    hash = HashBytes(bytes.substr(last * i / (kSamples - 1), kSampleBytes), hash);
   }
   return hash;
 }

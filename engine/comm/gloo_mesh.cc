@@ -32,6 +32,7 @@ class StoreOfRendezvous final : public gloo::rendezvous::Store {
  public:
   StoreOfRendezvous(const Meeting& meeting, const std::string& purpose)
       : rendezvous_(*meeting.rendezvous),
+        purpose_(purpose),
         prefix_(absl::StrCat(meeting.prefix, "/", purpose, "/")),
         deadline_(std::chrono::steady_clock::now() + meeting.limit) {}
 
@@ -43,6 +44,13 @@ class StoreOfRendezvous final : public gloo::rendezvous::Store {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         deadline_ - std::chrono::steady_clock::now());
     const auto value = rendezvous_.Get(prefix_ + key, std::max(left, std::chrono::milliseconds(1)));
+    if (absl::IsDeadlineExceeded(value.status())) {
+      // Gloo's keys are "3" and "rank_3".
+      const std::string rank = key.substr(key.find_last_not_of("0123456789") + 1);
+      Require(absl::DeadlineExceededError(
+          absl::StrCat("rank ", rank, " did not connect for ", purpose_,
+                       " in time: ", std::string(value.status().message()))));
+    }
     Require(value.status());
     return {value->begin(), value->end()};
   }
@@ -64,6 +72,7 @@ class StoreOfRendezvous final : public gloo::rendezvous::Store {
   }
 
   Rendezvous& rendezvous_;
+  const std::string purpose_;
   const std::string prefix_;
   const std::chrono::steady_clock::time_point deadline_;
   absl::Status error_;
@@ -71,15 +80,27 @@ class StoreOfRendezvous final : public gloo::rendezvous::Store {
 
 }  // namespace
 
+absl::StatusOr<std::shared_ptr<gloo::transport::Device>> MakeGlooDevice(
+    const std::string& address) {
+  try {
+    gloo::transport::tcp::attr where;
+    where.hostname = address;
+    return gloo::transport::tcp::CreateDevice(where);
+  } catch (const std::exception& error) {
+    return absl::UnavailableError(absl::StrCat("address ", address, ": ", Said(error)));
+  }
+}
+
 absl::StatusOr<std::unique_ptr<GlooMesh>> GlooMesh::Connect(const Meeting& meeting,
                                                             const std::string& purpose) {
   std::signal(SIGPIPE, SIG_IGN);
   std::unique_ptr<GlooMesh> mesh(new GlooMesh(meeting.rank, meeting.size));
+  mesh->device_ = meeting.device;
+  if (mesh->device_ == nullptr) {
+    ASSIGN_OR_RETURN(mesh->device_, MakeGlooDevice(meeting.address));
+  }
   StoreOfRendezvous store(meeting, purpose);
   try {
-    gloo::transport::tcp::attr where;
-    where.hostname = meeting.address;
-    mesh->device_ = gloo::transport::tcp::CreateDevice(where);
     const auto context = std::make_shared<gloo::rendezvous::Context>(meeting.rank, meeting.size);
     context->setTimeout(meeting.limit / kConnectFactor);
     context->connectFullMesh(store, mesh->device_);

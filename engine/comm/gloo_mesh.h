@@ -36,7 +36,12 @@ struct Meeting {
   std::string prefix;  // of all keys; another one for every new attempt
   Rendezvous* rendezvous = nullptr;
   std::chrono::milliseconds limit{std::chrono::minutes(1)};
+  // The thread that moves the bytes of several meshes (MakeGlooDevice); null: one of its own.
+  std::shared_ptr<gloo::transport::Device> device;
 };
+
+// UNAVAILABLE: the address is not this machine's.
+absl::StatusOr<std::shared_ptr<gloo::transport::Device>> MakeGlooDevice(const std::string& address);
 
 // No wait is longer; what has no deadline of its own waits so long.
 inline constexpr std::chrono::milliseconds kForever{std::chrono::hours(24 * 365)};

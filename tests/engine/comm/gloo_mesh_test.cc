@@ -61,7 +61,7 @@ TEST(GlooMesh, SaysWhatTheRendezvousSaidWhenSomebodyDoesNotCome) {
   meeting.prefix = "epoch-1";
   const absl::Status late = GlooMesh::Connect(meeting, "rows").status();
   EXPECT_EQ(late.code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_THAT(std::string(late.message()), HasSubstr("epoch-1/rows/"));
+  EXPECT_THAT(std::string(late.message()), HasSubstr("rank 1 did not connect for rows in time: "));
   rendezvous.Fail(absl::UnavailableError("rank 1 has not joined"));
   EXPECT_EQ(GlooMesh::Connect(meeting, "rows").status(),
             absl::UnavailableError("rank 1 has not joined"));
@@ -75,7 +75,7 @@ TEST(GlooMesh, AnAddressOfAnotherMachineIsAnError) {
   meeting.address = "192.0.2.1";  // RFC 5737: nobody's
   const absl::Status status = GlooMesh::Connect(meeting, "rows").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("rank 0 at 192.0.2.1: cannot connect"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("address 192.0.2.1: "));
 }
 
 }  // namespace
