@@ -15,14 +15,14 @@ class GrpcText : public GrpcTest {
   grpc::Status Tokenize(const v1::TokenizeRequest& request, std::vector<int32_t>* ids) {
     grpc::ClientContext context;
     v1::TokenizeResponse response;
-    const grpc::Status status = stub_->Tokenize(&context, request, &response);
+    grpc::Status status = stub_->Tokenize(&context, request, &response);
     ids->assign(response.token_ids().begin(), response.token_ids().end());
     return status;
   }
   grpc::Status Detokenize(const v1::DetokenizeRequest& request, std::string* text) {
     grpc::ClientContext context;
     v1::DetokenizeResponse response;
-    const grpc::Status status = stub_->Detokenize(&context, request, &response);
+    grpc::Status status = stub_->Detokenize(&context, request, &response);
     *text = response.text();
     return status;
   }

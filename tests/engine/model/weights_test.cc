@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -16,7 +17,6 @@
 namespace ballast {
 namespace {
 
-using ::testing::Each;
 using ::testing::HasSubstr;
 
 using Loaded = std::unique_ptr<ModelWeights>;
@@ -164,8 +164,13 @@ TEST(Weights, Float16NormsWidenExactly) {
                                        -0.0f,
                                        std::numeric_limits<float>::infinity(),
                                        1.0f + 0x1p-10f};
-  EXPECT_EQ(std::memcmp(weights->final_norm, expected.data(), 32), 0);
-  EXPECT_EQ(std::memcmp(weights->final_norm + 56, expected.data(), 32), 0);
+  const auto bits_of = [](const float* eight) {  // -0 is not 0 here
+    std::array<uint32_t, 8> of_eight;
+    std::memcpy(of_eight.data(), eight, sizeof of_eight);
+    return of_eight;
+  };
+  EXPECT_EQ(bits_of(weights->final_norm), bits_of(expected.data()));
+  EXPECT_EQ(bits_of(weights->final_norm + 56), bits_of(expected.data()));
 }
 
 TEST(Weights, UnalignedTensorsAreRead) {

@@ -12,7 +12,6 @@ namespace ballast {
 namespace {
 
 using test::ExpectGoldens;
-using test::Golden;
 using test::ReadGoldens;
 
 const std::string kRoot = BALLAST_SOURCE_DIR;
