@@ -15,7 +15,7 @@ constexpr int kRepeats = 5;
 constexpr int64_t kSteps = 1 << 20;
 constexpr size_t kReadBytes = size_t{512} << 20;
 
-// One step of each loop does 16 independent operations: more than latency times throughput.
+// One step of each loop does 12 or 16 independent operations: more than latency times throughput.
 // The results go through a volatile so that nothing is optimised away.
 volatile float sink;
 

@@ -3,8 +3,7 @@
 #include "kernels/cpu/inner_loops.h"
 #include "kernels/cpu/lanes_avx512.h"
 // The loops are compiled once for each instruction set.
-#include "kernels/cpu/vector_dot.inc"
-#include "kernels/cpu/vector_rows.inc"
+#include "kernels/cpu/vector_loops.inc"
 
 namespace ballast {
 namespace {
@@ -50,22 +49,6 @@ struct Bf16ByBf16 {
 
 }  // namespace
 
-const InnerLoops kAvx512Bf16Loops = {
-    .name = "avx512",
-    .max_rows = kTileRows,
-    .panels = kPanelsByRows,
-    .dot_f32_f32 = Dot<F32ByF32>,
-    .dot_f32_bf16 = Dot<ByWidenedBf16<F32Pair>>,
-    .dot_bf16_bf16 = Dot<Bf16ByBf16>,
-    .round = Round,
-    .add = AddTo,
-    .rms_norm = RmsNorm,
-    .swiglu = SwigluRow,
-    .sigmoid = SigmoidRow,
-    .divide = Divide,
-    .exponentials = Exponentials,
-    .merge = Merge,
-    .combine = Combine,
-};
+constinit const InnerLoops kAvx512Bf16Loops = LoopsNamed("avx512", Dot<Bf16ByBf16>);
 
 }  // namespace ballast
