@@ -51,7 +51,7 @@ class Follower {
 
   absl::Status Run(const FollowerEvents& events) {
     const absl::Status status = Serve(events);
-    const absl::Status cause = status.ok() ? status : GiveUp(status);
+    absl::Status cause = status.ok() ? status : GiveUp(status);
     links_->migration().Fail(absl::CancelledError("the rank has ended"));
     if (mover_thread_.joinable()) mover_thread_.join();
     return cause;

@@ -97,7 +97,7 @@ absl::Status GlooCommunicator::AllGather(std::span<const int32_t> mine, std::spa
     }
     Peer& p = peers_[peer];
     RETURN_IF_ERROR(p.receive_numbers.WaitReceived(deadline_));
-    if (const absl::Status agree = CheckStamp(peer, mine.size()); !agree.ok()) {
+    if (absl::Status agree = CheckStamp(peer, mine.size()); !agree.ok()) {
       mesh_->Fail(agree);
       return agree;
     }
