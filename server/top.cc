@@ -109,7 +109,7 @@ grpc::Status ShowOnce(const Connection& server, grpc::ClientContext& context, do
   v1::GetExpertLoadRequest request;
   request.set_window_s(window);
   TopView view;
-  const grpc::Status status = server.admin->GetExpertLoad(&context, request, &view.load);
+  grpc::Status status = server.admin->GetExpertLoad(&context, request, &view.load);
   if (!status.ok()) return status;
   view.title = server.title;
   view.watched_moves = view.load.slot_moves();

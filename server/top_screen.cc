@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
 #include <span>
 #include <string_view>
@@ -47,7 +48,7 @@ class Line {
 
   // A bar of so many places, full or not.
   Line& Bar(double share, int places, int color) {
-    const int full = static_cast<int>(std::clamp(share, 0.0, 1.0) * places + 0.5);
+    const auto full = static_cast<int>(std::lround(std::clamp(share, 0.0, 1.0) * places));
     for (int i = 0; i < places; ++i) {
       const bool on = i < full;
       Place(screen_.unicode ? (on ? "█" : "░") : (on ? "#" : "."), on ? color : kHeat[0]);
