@@ -57,6 +57,24 @@ TEST(GlooChannel, OneMeshCarriesAChannelToEveryPeer) {
   });
 }
 
+TEST(GlooChannel, TheLastMessageOfAPeerThatGoesArrives) {
+  for (int round = 0; round < 20; ++round) {
+    test::RunMeeting(2, [](const Meeting& meeting) {
+      auto mesh = GlooMesh::Connect(meeting, "plans");
+      ASSERT_EQ(mesh.status(), absl::OkStatus());
+      GlooChannel channel(**mesh, 1 - meeting.rank);
+      if (meeting.rank == 0) {
+        ASSERT_EQ(channel.Send(9, "farewell"), absl::OkStatus());
+        return;
+      }
+      const absl::StatusOr<ChannelMessage> last = channel.Receive();
+      ASSERT_EQ(last.status(), absl::OkStatus());
+      EXPECT_EQ(last->bytes, "farewell");
+      EXPECT_EQ(channel.Receive().status().code(), absl::StatusCode::kUnavailable);
+    });
+  }
+}
+
 TEST(GlooChannel, FailEndsAWaitForTheNextMessage) {
   std::barrier together(2);
   test::RunMeeting(2, [&](const Meeting& meeting) {

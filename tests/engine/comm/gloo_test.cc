@@ -174,7 +174,9 @@ TEST(Gloo, ARankThatDoesNotComeIsNamedWithinTheDeadline) {
 }
 
 TEST(Gloo, ARankThatIsGoneIsNamed) {
+  std::barrier connected(2);
   RunRanks(2, kLong, [&](GlooCommunicator& comm) {
+    connected.arrive_and_wait();
     if (comm.rank() == 1) return;  // its sockets close
     std::vector<int32_t> all(2);
     const absl::Status status = comm.AllGather(std::vector<int32_t>{1}, all);
