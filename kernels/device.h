@@ -1,9 +1,9 @@
 // Everything the engine may ask of a device: memory and whole-matrix arithmetic.
 //
 // One table per device, chosen once at start-up and passed down by reference, so the indirect call
-// costs once per matrix, never per element. Entries neither allocate (but for `allocate`) nor fail;
-// shapes are the caller's promise. All pointers in views and argument structs point to device
-// memory; on the CPU that is ordinary memory.
+// costs once per matrix, never per element. Entries do not fail, nor do they allocate, but for
+// `allocate` and streams, whose working memory grows to the shapes met (or the process ends).
+// Shapes are the caller's promise. All pointers in views and argument structs are device memory.
 //
 // The promise (docs/architecture.md): every output element is computed by one chain of operations
 // whose order depends on the reduced dimension alone, never on the number of rows, the thread count

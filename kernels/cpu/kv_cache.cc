@@ -1,4 +1,6 @@
 // Writing the paged KV cache.
+#include <algorithm>
+
 #include "kernels/cpu/kv_layout.h"
 #include "kernels/cpu/number.h"
 #include "kernels/cpu/stream.h"

@@ -1,5 +1,6 @@
 // Packed weights: panels of 16 outputs, laid out as DotTile wants them (inner_loops.h), the last
 // one filled with zeros.
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/cpu/number.h"

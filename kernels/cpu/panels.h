@@ -1,7 +1,6 @@
 // Sizes of packed panels (layout: inner_loops.h). Not for the instruction-set files.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cpu/inner_loops.h"
