@@ -1,5 +1,10 @@
 #include "engine/comm/gloo_mesh.h"
 
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <csignal>
 #include <exception>
 #include <vector>
@@ -78,10 +83,32 @@ class StoreOfRendezvous final : public gloo::rendezvous::Store {
   absl::Status error_;
 };
 
+// Whether this machine can listen there. Gloo would find out too, but forgets memory when it
+// cannot.
+absl::Status CheckAddress(const std::string& address) {
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (const int error = getaddrinfo(address.c_str(), nullptr, &hints, &found); error != 0) {
+    return absl::UnavailableError(absl::StrCat("address ", address, ": ", gai_strerror(error)));
+  }
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, freeaddrinfo);
+  for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
+    const int socket = ::socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
+    if (socket < 0) continue;
+    const bool bound = bind(socket, at->ai_addr, at->ai_addrlen) == 0;
+    close(socket);
+    if (bound) return absl::OkStatus();
+  }
+  return absl::UnavailableError(
+      absl::StrCat("address ", address, ": is not this machine's, expected one of its own"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<gloo::transport::Device>> MakeGlooDevice(
     const std::string& address) {
+  RETURN_IF_ERROR(CheckAddress(address));
   try {
     gloo::transport::tcp::attr where;
     where.hostname = address;
