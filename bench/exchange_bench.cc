@@ -112,11 +112,7 @@ double CopySeconds(size_t bytes) {
   return Median(std::move(seconds));
 }
 
-}  // namespace
-}  // namespace ballast::bench
-
-int main() {
-  using namespace ballast::bench;
+void Print() {
   std::printf("a layer's exchange at %d ranks, hidden %d, top %d, bf16 out, f32 back\n", kRanks,
               kHidden, kTopK);
   std::printf("%8s %14s %10s %12s %14s\n", "tokens", "in_process us", "gloo us", "gloo MB/s",
@@ -129,5 +125,12 @@ int main() {
     std::printf("%8d %14.1f %10.1f %12.0f %13.1f%%\n", tokens, 1e6 * here, 1e6 * tcp,
                 1e-6 * static_cast<double>(bytes) / tcp, 100 * CopySeconds(bytes) / tcp);
   }
+}
+
+}  // namespace
+}  // namespace ballast::bench
+
+int main() {
+  ballast::bench::Print();
   return 0;
 }

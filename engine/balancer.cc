@@ -156,9 +156,8 @@ absl::Status Balancer::CheckRequest(const PlacementRequest& request, Changes& ch
                                                      wanted.slots_per_rank, ", its ranks have ",
                                                      held.slots_per_rank));
     }
-    const absl::Status valid =
-        ValidatePlacement(wanted, static_cast<int>(layer), model_.experts, world_.size());
-    if (!valid.ok()) return valid;
+    RETURN_IF_ERROR(
+        ValidatePlacement(wanted, static_cast<int>(layer), model_.experts, world_.size()));
     if (wanted.slot_expert != held.slot_expert) {
       changes.push_back({static_cast<int32_t>(layer), wanted});
     }
@@ -233,7 +232,7 @@ void Balancer::Apply(PlacementRequest request, PlacementCallback done) {
       for (size_t layer = 0; layer < request.layers.size(); ++layer) {
         if (!request.layers[layer].slot_expert.empty()) pinned_[layer] = 1;
       }
-      apply_ = ApplyJob{std::move(changes), std::move(done), answer};
+      apply_ = ApplyJob{std::move(changes), done, answer};
     }
   }
   if (!status.ok()) {

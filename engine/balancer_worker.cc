@@ -173,7 +173,7 @@ absl::Status Balancer::RunMoves(const std::vector<SlotMove>& moves, bool paced) 
       move_began_ = Clock::now();
       move_reported_ = false;
     }
-    const absl::Status status = world_.Move(move);
+    absl::Status status = world_.Move(move);
     {
       const std::lock_guard lock(mutex_);
       next_move_ =

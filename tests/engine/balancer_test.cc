@@ -322,15 +322,15 @@ TEST_F(BalancerTest, AThrottledRankIsSeenWithinTwentyStepsAndForgottenAsFast) {
   for (int i = 0; i < 30; ++i) Step(rows, {1e-6, 1e-6});
   balancer_->BeforeStep(plan_);
   ASSERT_EQ(plan_.costs.speed.size(), 2);
-  EXPECT_NEAR(plan_.costs.speed[1], kNominalSpeed, kNominalSpeed / 10);
+  EXPECT_NEAR(plan_.costs.speed[1], kNominalSpeed, kNominalSpeed * 0.1);
   const int64_t version = plan_.costs.version;
   for (int i = 0; i < 20; ++i) Step(rows, {1e-6, 2e-6});
   balancer_->BeforeStep(plan_);
-  EXPECT_NEAR(plan_.costs.speed[1], kNominalSpeed / 2, kNominalSpeed / 10);
+  EXPECT_NEAR(plan_.costs.speed[1], kNominalSpeed * 0.5, kNominalSpeed * 0.1);
   EXPECT_GT(plan_.costs.version, version);
   for (int i = 0; i < 20; ++i) Step(rows, {1e-6, 1e-6});
   balancer_->BeforeStep(plan_);
-  EXPECT_NEAR(plan_.costs.speed[1], kNominalSpeed, kNominalSpeed / 10);
+  EXPECT_NEAR(plan_.costs.speed[1], kNominalSpeed, kNominalSpeed * 0.1);
 }
 
 TEST_F(BalancerTest, CountsWhereRowsWentAndRan) {
