@@ -81,12 +81,6 @@ std::vector<int32_t> BlockPool::Lookup(std::span<const int32_t> tokens, std::str
   return found;
 }
 
-int32_t BlockPool::Unreferenced(std::span<const int32_t> blocks) const {
-  return static_cast<int32_t>(std::count_if(blocks.begin(), blocks.end(), [this](int32_t block) {
-    return blocks_[block].references == 0;
-  }));
-}
-
 void BlockPool::Reference(std::span<const int32_t> blocks) {
   for (const int32_t block : blocks) {
     if (blocks_[block].references++ == 0) {

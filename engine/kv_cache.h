@@ -48,8 +48,6 @@ class BlockPool {
   // Changes nothing; pure with respect to the pool.
   std::vector<int32_t> Lookup(std::span<const int32_t> tokens, std::string_view salt,
                               int32_t max_blocks) const;
-  // Of `blocks` (from Lookup), how many nobody references now: taking them lowers available().
-  int32_t Unreferenced(std::span<const int32_t> blocks) const;
 
   void Reference(std::span<const int32_t> blocks);
   // Appends `count` fresh blocks to `table`. CHECKs that they are available.
