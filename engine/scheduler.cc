@@ -142,6 +142,13 @@ class Decision {
     ++places_left_;
   }
 
+  void SpareLastPreempted() {
+    const Sequence& spared = *running_[end_++];
+    forecast_.Reference(spared.blocks);
+    decodes_left_ += Decodes(spared) ? 1 : 0;
+    --places_left_;
+  }
+
   void AddRows(const SequencePtr& sequence, int32_t computed, int32_t rows, int32_t held,
                std::vector<ScheduledRows>& part) {
     const int32_t new_blocks = rows > 0 ? NewBlocks(computed, rows, held) : 0;
@@ -210,21 +217,18 @@ class Decision {
     // A sequence that fills the whole pool may still run alone.
     const int32_t need =
         std::max(all, std::min(all + 1, pool_.size())) - static_cast<int32_t>(cached.size());
-    PoolForecast trial = forecast_;
-    trial.Reference(cached);
-    size_t keep = end_;
-    int32_t places = places_left_;
-    while (places <= 0 || trial.available() < promised_ + need) {
-      if (keep == next_) {
+    const size_t end = end_;
+    forecast_.Reference(cached);
+    while (places_left_ <= 0 || forecast_.available() < promised_ + need) {
+      if (end_ == next_) {
+        while (end_ < end) {
+          SpareLastPreempted();
+        }
+        forecast_.Release(cached);
         return false;
       }
-      trial.Release(running_[--keep]->blocks);
-      ++places;
-    }
-    while (end_ > keep) {
       PreemptLast();
     }
-    forecast_ = std::move(trial);
     return true;
   }
 
