@@ -11,12 +11,6 @@
 namespace ballast {
 namespace {
 
-size_t LastCharacter(std::string_view text) {
-  size_t at = text.size() - 1;
-  while ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
-  return at;
-}
-
 size_t TrailingSpaceBegin(std::string_view text) {
   while (!text.empty()) {
     const size_t last = LastCharacter(text);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -13,14 +14,6 @@ namespace {
 std::optional<char32_t> OnlyCharacter(std::string_view token) {
   if (token.empty() || Utf8Length(token[0]) != token.size()) return std::nullopt;
   return Utf8At(token, 0);
-}
-
-char32_t FirstCharacter(std::string_view token) { return Utf8At(token, 0); }
-
-char32_t LastCharacter(std::string_view token) {
-  size_t at = token.size() - 1;
-  while ((static_cast<unsigned char>(token[at]) & 0xC0) == 0x80) --at;
-  return Utf8At(token, at);
 }
 
 // Settings of kinds of BPE that byte-level and byte-fallback models do not use.
@@ -121,8 +114,8 @@ absl::Status Bpe::AddMerge(std::string_view left, std::string_view right, uint32
 }
 
 void Bpe::NoteJoint(std::string_view left, std::string_view right) {
-  const char32_t before = LastCharacter(left);
-  const char32_t after = FirstCharacter(right);
+  const char32_t before = Utf8At(left, LastCharacter(left));
+  const char32_t after = Utf8At(right, 0);
   if (before < 0x80 && after < 0x80) ascii_joints_.set(AsciiPair(before, after));
   joints_.insert(static_cast<uint64_t>(before) << 32 | after);
   // A token that may stand for a character without being it breaks "the last character of the

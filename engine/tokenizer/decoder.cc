@@ -11,7 +11,6 @@
 namespace ballast {
 namespace {
 
-constexpr size_t kMaxSteps = 64;                 // tokens pass them by recursion
 constexpr size_t kMaxTextPattern = 256;          // what a Replace behind the joining may hold back
 constexpr double kMaxGrowth = 4096;              // of all Replaces together
 constexpr int64_t kMaxStrip = int64_t{1} << 31;  // far above any token's length

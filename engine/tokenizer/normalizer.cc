@@ -77,8 +77,7 @@ absl::Status Run(const Strip& strip, size_t, std::string* text) {
     while (begin < end && IsWhiteSpace(Utf8At(*text, begin))) begin += Utf8Length((*text)[begin]);
   }
   while (strip.right && end > begin) {
-    size_t last = end - 1;
-    while ((static_cast<unsigned char>((*text)[last]) & 0xC0) == 0x80) --last;
+    const size_t last = LastCharacter(std::string_view(*text).substr(0, end));
     if (!IsWhiteSpace(Utf8At(*text, last))) break;
     end = last;
   }
@@ -162,7 +161,9 @@ absl::Status Normalizer::AddReplace(const JsonField& field) {
 }
 
 absl::Status Normalizer::AddSteps(const JsonField& field, int depth) {
-  if (depth > kMaxSequenceDepth) return field.Error("is nested too deeply");
+  if (depth > kMaxSequenceDepth || steps_.size() >= kMaxSteps) {
+    return field.Error(Concat("is nested too deeply or one of more than ", kMaxSteps, " steps"));
+  }
   ASSIGN_OR_RETURN(std::string_view type, field.GetString("type"));
   if (type == "Sequence") {
     ASSIGN_OR_RETURN(JsonField list, field.Get("normalizers"));

@@ -48,6 +48,10 @@ absl::Status AddTemplate(const JsonField& processor, PostProcessor* out) {
     seen = true;
   }
   if (!seen) return single.Error("lacks the sequence A");
+  if (out->before.size() + before.size() > kMaxSpecials ||
+      out->after.size() + after.size() > kMaxSpecials) {
+    return single.Error(Concat("brings the special tokens beside a text above ", kMaxSpecials));
+  }
   // A later template of a Sequence goes around the earlier ones.
   out->before.insert(out->before.begin(), before.begin(), before.end());
   out->after.insert(out->after.end(), after.begin(), after.end());

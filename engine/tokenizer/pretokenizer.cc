@@ -131,8 +131,6 @@ absl::Status PreTokenizer::AddMetaspace(const JsonField& field) {
 }
 
 absl::Status PreTokenizer::AddSteps(const JsonField& field, int depth) {
-  // A text passes the steps by recursion.
-  constexpr size_t kMaxSteps = 64;
   if (depth > kMaxSequenceDepth || steps_.size() >= kMaxSteps) {
     return field.Error(Concat("is nested too deeply or one of more than ", kMaxSteps, " steps"));
   }

@@ -50,6 +50,12 @@ char32_t Utf8At(std::string_view text, size_t at) {
   }
 }
 
+size_t LastCharacter(std::string_view text) {
+  size_t at = text.size() - 1;
+  while ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
+  return at;
+}
+
 void AppendUtf8(char32_t character, std::string* out) {
   const auto put = [&](char32_t byte) { out->push_back(static_cast<char>(byte)); };
   if (character < 0x80) {

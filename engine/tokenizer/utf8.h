@@ -19,6 +19,9 @@ inline size_t Utf8Length(char lead) {
 // The character at `text[at]`. For valid UTF-8 only.
 char32_t Utf8At(std::string_view text, size_t at);
 
+// Where the last character of `text`, which is not empty, begins. For valid UTF-8 only.
+size_t LastCharacter(std::string_view text);
+
 void AppendUtf8(char32_t character, std::string* out);
 
 // Whether `text` is UTF-8: no surrogates, no overlong forms.

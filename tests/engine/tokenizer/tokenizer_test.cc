@@ -202,6 +202,28 @@ TEST(Tokenizer, RefusesDeepNesting) {
   EXPECT_FALSE(Tokenizer::Parse(std::string(100000, '['), "").ok());
 }
 
+TEST(Tokenizer, RefusesEndlessSteps) {
+  const auto with = [](const char* field, const char* list, const json& step, int count) {
+    json file = ByteLevelFile();
+    file[field] = {{"type", "Sequence"},
+                   {list, std::vector<json>(static_cast<size_t>(count), step)}};
+    return Tokenizer::Parse(file.dump(), "").status();
+  };
+  const json strip = {{"type", "Strip"}, {"content", "x"}, {"start", 1}, {"stop", 0}};
+  const json end = {{"SpecialToken", {{"id", "end"}, {"type_id", 0}}}};
+  const json around = {{"type", "TemplateProcessing"},
+                       {"single", {end, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+                       {"special_tokens", {{"end", {{"id", "end"}, {"ids", {261}}}}}}};
+  EXPECT_TRUE(with("normalizer", "normalizers", {{"type", "NFC"}}, 64).ok());
+  EXPECT_FALSE(with("normalizer", "normalizers", {{"type", "NFC"}}, 65).ok());
+  EXPECT_TRUE(with("pre_tokenizer", "pretokenizers", {{"type", "Digits"}}, 64).ok());
+  EXPECT_FALSE(with("pre_tokenizer", "pretokenizers", {{"type", "Digits"}}, 65).ok());
+  EXPECT_TRUE(with("decoder", "decoders", strip, 64).ok());
+  EXPECT_FALSE(with("decoder", "decoders", strip, 65).ok());
+  EXPECT_TRUE(with("post_processor", "processors", around, 1024).ok());
+  EXPECT_FALSE(with("post_processor", "processors", around, 1025).ok());
+}
+
 TEST(Tokenizer, StopsACatastrophicRegex) {
   json file = ByteLevelFile();
   file["pre_tokenizer"] = {{"type", "Split"},
