@@ -13,7 +13,6 @@
 namespace ballast {
 namespace {
 
-constexpr size_t kMaxConfigBytes = size_t{16} << 20;
 constexpr size_t kMaxIndexBytes = size_t{256} << 20;
 constexpr char kSingleFile[] = "model.safetensors";
 constexpr char kIndexFile[] = "model.safetensors.index.json";
@@ -81,13 +80,13 @@ absl::Status Checkpoint::Files::AddShard(const std::string& name,
   }
   RETURN_IF_ERROR(map.status());
   ASSIGN_OR_RETURN(std::vector<SafetensorsEntry> entries, ParseSafetensors(name, map->bytes()));
-  std::map<std::string_view, SafetensorsEntry*> by_name;
-  for (SafetensorsEntry& entry : entries) by_name[entry.name] = &entry;
   if (wanted == nullptr) {
     for (SafetensorsEntry& entry : entries) {
       AddEntry(name, map->bytes(), std::move(entry));
     }
   } else {
+    std::map<std::string_view, SafetensorsEntry*> by_name;
+    for (SafetensorsEntry& entry : entries) by_name[entry.name] = &entry;
     for (const std::string& tensor : *wanted) {
       const auto found = by_name.find(tensor);
       if (found == by_name.end()) {

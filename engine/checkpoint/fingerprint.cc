@@ -1,11 +1,9 @@
 #include "engine/checkpoint/fingerprint.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/mapped_file.h"
 #include "engine/checkpoint/safetensors.h"
 
 namespace ballast {
@@ -35,13 +33,10 @@ uint64_t HashBytes(std::string_view bytes, uint64_t seed) {
 }
 
 absl::StatusOr<std::string> Fingerprint(const Checkpoint& checkpoint) {
-  const std::filesystem::path config = std::filesystem::path(checkpoint.folder()) / "config.json";
-  std::ostringstream text;
-  text << std::ifstream(config, std::ios::binary).rdbuf();
-  if (!text) {
-    return absl::UnavailableError(absl::StrCat(config.string(), ": cannot be read any more"));
-  }
-  uint64_t hash = HashBytes(text.str(), kHashSeed);
+  ASSIGN_OR_RETURN(
+      const std::string config,
+      ReadSmallFile(absl::StrCat(checkpoint.folder(), "/config.json"), kMaxConfigBytes));
+  uint64_t hash = HashBytes(config, kHashSeed);
   const size_t step = checkpoint.tensors().size() / kSampledTensors + 1;
   size_t number = 0;
   for (const auto& [name, tensor] : checkpoint.tensors()) {

@@ -10,6 +10,9 @@
 
 namespace ballast {
 
+// Far above any config.json, generation_config.json and the like.
+inline constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+
 // Reads a regular file of at most `limit` bytes. NOT_FOUND when there is none; other errors name
 // the path and the reason.
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t limit);

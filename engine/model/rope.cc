@@ -10,9 +10,9 @@ struct SinCos {
   double cos;
 };
 
-// Cody-Waite reduction by pi/2 in two parts (exact for the quotients that 2^20 allows, to well
-// below float32), then Taylor polynomials on [-pi/4, pi/4], whose first dropped terms are below
-// 1e-14. Multiplies and adds only, so every processor gives the same bits.
+// Cody-Waite reduction by pi/2 in two parts (the first product is exact for quotients below 2^20),
+// then Taylor polynomials on [-pi/4, pi/4], whose first dropped terms are below 3e-14. Multiplies
+// and adds only, so every processor gives the same bits.
 SinCos ExactSinCos(double angle) {
   constexpr double kHalfPiHigh = 1.57079632673412561417e+00;  // 33 bits of pi/2
   constexpr double kHalfPiLow = 6.07710050650619224932e-11;
