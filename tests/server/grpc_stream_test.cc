@@ -16,12 +16,25 @@ using Reader = std::unique_ptr<grpc::ClientReader<v1::GenerateChunk>>;
 
 class GrpcStream : public GrpcTest {
  protected:
-  // A client that takes in little ahead of its reads.
-  void ConnectWithSmallWindow() {
+  // A server with these limits on slow readers, before a client that takes in little ahead of its
+  // reads.
+  void ServeSlowReader(std::chrono::milliseconds slow_reader_limit,
+                       std::chrono::milliseconds linger_limit) {
+    GrpcOptions options;
+    options.slow_reader_limit = slow_reader_limit;
+    options.linger_limit = linger_limit;
+    Serve(std::make_unique<FakeEngine>(), options);
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 1024);
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     Connect(arguments);
+  }
+
+  // Begins the stream of request "a", once the engine has it.
+  Reader Begin() {
+    Reader reader = stub_->GenerateStream(&context_, Ids({5}, "a"));
+    engine_->AwaitRequest("a");
+    return reader;
   }
 
   // More than the buffers of two sockets and a small window take.
@@ -81,8 +94,7 @@ TEST_F(GrpcStream, DeltasComeInOrderAndUsageComesLast) {
 
 TEST_F(GrpcStream, AFailureComesAfterWhatWasSaidBefore) {
   Serve(std::make_unique<FakeEngine>());
-  const Reader reader = stub_->GenerateStream(&context_, Ids({5}, "a"));
-  engine_->AwaitRequest("a");
+  const Reader reader = Begin();
   engine_->Say("a", Delta("said", {1}));
   engine_->Fail("a", absl::UnavailableError("rank 1 is lost"));
   v1::GenerateChunk chunk;
@@ -102,8 +114,7 @@ TEST_F(GrpcStream, RefusalsAreThoseOfGenerate) {
 
 TEST_F(GrpcStream, CancellingMidStreamFreesTheRequest) {
   Serve(std::make_unique<FakeEngine>());
-  const Reader reader = stub_->GenerateStream(&context_, Ids({5}, "a"));
-  engine_->AwaitRequest("a");
+  const Reader reader = Begin();
   engine_->Say("a", Delta("x", {1}));
   v1::GenerateChunk chunk;
   ASSERT_TRUE(reader->Read(&chunk));
@@ -126,13 +137,8 @@ TEST_F(GrpcStream, AClientThatIsGoneFreesTheRequest) {
 }
 
 TEST_F(GrpcStream, ASlowReaderIsAbortedAndItsRequestFreed) {
-  GrpcOptions options;
-  options.slow_reader_limit = std::chrono::milliseconds(100);
-  options.linger_limit = std::chrono::hours(1);
-  Serve(std::make_unique<FakeEngine>(), options);
-  ConnectWithSmallWindow();
-  const Reader reader = stub_->GenerateStream(&context_, Ids({5}, "a"));
-  engine_->AwaitRequest("a");
+  ServeSlowReader(std::chrono::milliseconds(100), std::chrono::hours(1));
+  const Reader reader = Begin();
   SayTooMuch("a");
   engine_->AwaitCancelled("a");
   const grpc::Status status = ReadToTheEnd(reader);
@@ -142,23 +148,16 @@ TEST_F(GrpcStream, ASlowReaderIsAbortedAndItsRequestFreed) {
 }
 
 TEST_F(GrpcStream, AReaderFarBehindIsAbortedBeforeItsTime) {
-  GrpcOptions options;
-  options.slow_reader_limit = std::chrono::hours(1);
-  options.linger_limit = std::chrono::hours(1);
-  Serve(std::make_unique<FakeEngine>(), options);
-  ConnectWithSmallWindow();
-  const Reader reader = stub_->GenerateStream(&context_, Ids({5}, "a"));
-  engine_->AwaitRequest("a");
+  ServeSlowReader(std::chrono::hours(1), std::chrono::hours(1));
+  const Reader reader = Begin();
   for (int i = 0; i < 4; ++i) SayTooMuch("a");
   engine_->AwaitCancelled("a");
   EXPECT_EQ(ReadToTheEnd(reader).error_code(), Code::RESOURCE_EXHAUSTED);
 }
 
 TEST_F(GrpcStream, AReaderThatLagsWithinTheLimitLosesNothing) {
-  Serve(std::make_unique<FakeEngine>());
-  ConnectWithSmallWindow();
-  const Reader reader = stub_->GenerateStream(&context_, Ids({5}, "a"));
-  engine_->AwaitRequest("a");
+  ServeSlowReader(std::chrono::hours(1), std::chrono::hours(1));
+  const Reader reader = Begin();
   SayTooMuch("a");
   engine_->Say("a", Last(Delta("", {2})));
   v1::GenerateChunk chunk;
@@ -172,13 +171,8 @@ TEST_F(GrpcStream, AReaderThatLagsWithinTheLimitLosesNothing) {
 }
 
 TEST_F(GrpcStream, AClientThatNeverReadsIsCutOff) {
-  GrpcOptions options;
-  options.slow_reader_limit = std::chrono::milliseconds(50);
-  options.linger_limit = std::chrono::milliseconds(50);
-  Serve(std::make_unique<FakeEngine>(), options);
-  ConnectWithSmallWindow();
-  const Reader reader = stub_->GenerateStream(&context_, Ids({5}, "a"));
-  engine_->AwaitRequest("a");
+  ServeSlowReader(std::chrono::milliseconds(50), std::chrono::milliseconds(50));
+  const Reader reader = Begin();
   SayTooMuch("a");
   engine_->AwaitCancelled("a");
   // Shutdown waits for calls that live; one that was cut off is none.
@@ -190,8 +184,7 @@ TEST_F(GrpcStream, AClientThatNeverReadsIsCutOff) {
 
 TEST_F(GrpcStream, ShutdownEndsStreamsAtItsLimit) {
   Serve(std::make_unique<FakeEngine>());
-  const Reader reader = stub_->GenerateStream(&context_, Ids({5}, "a"));
-  engine_->AwaitRequest("a");
+  const Reader reader = Begin();
   server_->Shutdown(std::chrono::milliseconds(10));
   engine_->AwaitCancelled("a");
   EXPECT_FALSE(ReadToTheEnd(reader).ok());
@@ -199,8 +192,7 @@ TEST_F(GrpcStream, ShutdownEndsStreamsAtItsLimit) {
 
 TEST_F(GrpcStream, ShutdownLetsStreamsEnd) {
   Serve(std::make_unique<FakeEngine>());
-  const Reader reader = stub_->GenerateStream(&context_, Ids({5}, "a"));
-  engine_->AwaitRequest("a");
+  const Reader reader = Begin();
   std::thread shutdown([&] { server_->Shutdown(std::chrono::minutes(4)); });
   engine_->Say("a", Last(Delta("x", {1})));
   v1::GenerateChunk chunk;
