@@ -251,6 +251,34 @@ TEST_F(SchedulerTest, HigherPriorityPushesOutLowerForItsBlocksOnlyWhenThatLetsIt
   EXPECT_THAT(Ids(Step().preempt), ElementsAre(2));
 }
 
+TEST_F(SchedulerTest, APushThatFailsGivesNoBlocksAway) {
+  pool_ = BlockPool(12);
+  Add(16 * 4, 2);
+  const SequencePtr low = Add(16 * 4 + 8, 0);
+  StepUntil([&] { return low->tokens.size() == 16 * 6 + 1; });
+  ASSERT_EQ(pool_.available(), 0);
+  Add(16 * 8, 1);  // would not fit in place of `low` either
+  const Schedule schedule = Step();
+  EXPECT_THAT(Rows(schedule), ElementsAre(Pair(1, 1)));
+  EXPECT_THAT(schedule.preempt, IsEmpty());
+}
+
+TEST_F(SchedulerTest, APrefixFoundInVainIsStillThereToTake) {
+  pool_ = BlockPool(6);
+  const SequencePtr gone = Add(16 * 2 + 1);
+  Step();
+  Remove(*gone, queues_, pool_);
+  const SequencePtr low = Add(16 * 3);
+  StepUntil([&] { return low->tokens.size() == 16 * 4 + 1; });
+  auto request = std::make_shared<Request>();
+  request->priority = 1;
+  request->prompt = gone->request->prompt;
+  request->prompt.resize(16 * 7);
+  AddOutput(std::move(request), 0);
+  // It needs more blocks than there are; those that hold its prefix are the only ones left.
+  EXPECT_THAT(Rows(Step()), ElementsAre(Pair(low->id, 1)));
+}
+
 TEST_F(SchedulerTest, AFoundPrefixIsNotComputedAgain) {
   const SequencePtr a = Add(50);
   Step();
