@@ -20,6 +20,7 @@ void CallPump::Wake(std::shared_ptr<PumpedCall> call) {
   {
     const std::lock_guard lock(mutex_);
     woken_.push_back(std::move(call));
+    none_ = false;
     if (woken_.size() > 1) return;  // the thread has been told already
   }
   wake_.notify_one();
@@ -35,6 +36,11 @@ void CallPump::Tick() {
     tick_ = true;
   }
   wake_.notify_one();
+}
+
+bool CallPump::AwaitNone(Clock::time_point until) {
+  std::unique_lock lock(mutex_);
+  return none_left_.wait_until(lock, until, [this] { return none_; });
 }
 
 void CallPump::Finish() {
@@ -82,7 +88,9 @@ void CallPump::Run() {
       std::erase_if(live_, [now](const auto& call) { return !call->Pump(now); });
     }
     const std::lock_guard lock(mutex_);
-    if (finish_ && live_.empty() && woken_.empty()) return;
+    none_ = live_.empty() && woken_.empty();
+    if (none_) none_left_.notify_all();
+    if (finish_ && none_) return;
   }
 }
 

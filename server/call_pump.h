@@ -40,6 +40,8 @@ class CallPump {
   void WakeAt(std::chrono::steady_clock::time_point time, const std::shared_ptr<PumpedCall>& call);
   // Ticks soon.
   void Tick();
+  // Waits until no call is under way. False: some still were at `until`. Any thread.
+  bool AwaitNone(std::chrono::steady_clock::time_point until);
   // Returns when no call is left and ends the thread. Once, and no Wake of a new call may follow;
   // those of calls that are over are ignored.
   void Finish();
@@ -57,6 +59,8 @@ class CallPump {
   Calls woken_;          // guarded by mutex_
   bool tick_ = false;    // guarded by mutex_
   bool finish_ = false;  // guarded by mutex_
+  bool none_ = true;     // guarded by mutex_; no call lives or is woken
+  std::condition_variable none_left_;
   // The thread's own.
   std::unordered_set<std::shared_ptr<PumpedCall>> live_;
   std::multimap<std::chrono::steady_clock::time_point, std::weak_ptr<PumpedCall>> timers_;

@@ -2,20 +2,22 @@
 
 #include <algorithm>
 #include <atomic>
+#include <future>
 #include <mutex>
 #include <utility>
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/auth.h"
 #include "server/call_pump.h"
 #include "server/expert_admin.h"
 #include "server/grpc_service.h"
 #include "server/health.h"
+#include "server/listener.h"
 #include "server/service_parts.h"
 #include "server/text_worker.h"
 
@@ -28,12 +30,22 @@ constexpr std::chrono::milliseconds kTickPeriod{250};
 constexpr int kKeepaliveMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kClientPingMs = 10'000;  // clients may ping as often without being cut off
+// For connections to see what was written last, and that they shall close.
+constexpr std::chrono::milliseconds kGoodbye{250};
 // Reflection is the one service whose streams hold a thread each.
 constexpr int kMaxSyncThreads = 32;
 
-std::string PickedAddress(const std::string& address, int port) {
-  if (absl::StartsWith(address, "unix")) return address;
-  return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
+// Whether gRPC can serve with them: that a key fits its certificate shows only here.
+absl::Status TryCredentials(const std::shared_ptr<grpc::ServerCredentials>& credentials,
+                            const GrpcOptions& options) {
+  if (options.tls_cert.empty()) return absl::OkStatus();
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", credentials, &port);
+  if (builder.BuildAndStart() != nullptr && port != 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--tls-cert ", options.tls_cert,
+                                                 ": not a certificate that fits the key in ",
+                                                 options.tls_key));
 }
 
 }  // namespace
@@ -68,9 +80,9 @@ struct GrpcServer::Parts {
   HealthService health;
   TextGenerationService text_generation;
   ExpertAdminService expert_admin;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
   std::unique_ptr<grpc::Server> server;
-  std::string address;
-  int port = 0;
+  std::unique_ptr<Listener> listener;
   std::mutex shutdown;
   bool down = false;  // guarded by shutdown
 };
@@ -83,6 +95,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
   if (!options.api_key_file.empty()) {
     ASSIGN_OR_RETURN(keys, ApiKeys::Read(options.api_key_file));
   }
+  RETURN_IF_ERROR(TryCredentials(credentials, options));
+  ASSIGN_OR_RETURN(std::unique_ptr<Listener> listener, Listener::Open("--grpc", options.address));
   auto parts = std::make_unique<Parts>(
       std::clamp(std::min(options.slow_reader_limit, options.linger_limit) / 4,
                  std::chrono::milliseconds(1), kTickPeriod));
@@ -99,14 +113,13 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
   // Named here, not left to the library's static initialiser, which a linker may drop.
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(options.address, credentials, &parts->port);
+  parts->connections = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   builder.RegisterService(&parts->health);
   builder.RegisterService(&parts->text_generation);
   builder.RegisterService(&parts->expert_admin);
   builder.SetMaxReceiveMessageSize(kMaxReceivedBytes);
   builder.SetMaxSendMessageSize(-1);
-  // Two servers on one port would share its connections without a word.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kClientPingMs);
@@ -114,13 +127,15 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
   quota.SetMaxThreads(kMaxSyncThreads);
   builder.SetResourceQuota(quota);
   parts->server = builder.BuildAndStart();
-  if (parts->server == nullptr || parts->port == 0) {
-    return absl::UnavailableError(
-        absl::StrCat("--grpc ", options.address,
-                     ": cannot listen there; expected a free HOST:PORT of this machine",
-                     options.tls_cert.empty() ? "" : ", and a certificate that fits its key"));
+  if (parts->server == nullptr) {
+    return absl::UnavailableError(absl::StrCat("--grpc ", options.address, ": gRPC cannot serve"));
   }
-  parts->address = PickedAddress(options.address, parts->port);
+  parts->listener = std::move(listener);
+  parts->listener->Start([connections = parts->connections.get()](int descriptor) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+    connection.fd = descriptor;
+    connections->HandleNewConnection(&connection);
+  });
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(parts)));
 }
 
@@ -128,9 +143,9 @@ GrpcServer::GrpcServer(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) 
 
 GrpcServer::~GrpcServer() { Shutdown(std::chrono::milliseconds(0)); }
 
-const std::string& GrpcServer::address() const { return parts_->address; }
+const std::string& GrpcServer::address() const { return parts_->listener->address(); }
 
-int GrpcServer::port() const { return parts_->port; }
+int GrpcServer::port() const { return parts_->listener->port(); }
 
 void GrpcServer::SetEngine(Engine* engine) {
   parts_->service.engine.store(engine, std::memory_order_release);
@@ -151,9 +166,19 @@ void GrpcServer::Shutdown(std::chrono::milliseconds limit) {
   parts_->down = true;
   parts_->service.stopping = true;
   parts_->health.Close();  // and a tick, for streams to see it
-  parts_->server->Shutdown(std::chrono::system_clock::now() + limit);
-  parts_->server->Wait();
+  parts_->listener->Stop();
+  const auto until = std::chrono::steady_clock::now() + limit;
+  const std::future<void> down = std::async(std::launch::async, [this, limit] {
+    parts_->server->Shutdown(std::chrono::system_clock::now() + limit);
+  });
+  // gRPC waits for connections, also for those that say nothing. With all calls over they are cut.
+  const bool all_over = parts_->pump.AwaitNone(until);
   parts_->text.Finish();
+  if (all_over && down.wait_for(kGoodbye) == std::future_status::timeout) {
+    grpc_server_cancel_all_calls(parts_->server->c_server());
+  }
+  down.wait();
+  parts_->server->Wait();
   parts_->pump.Finish();
 }
 

@@ -14,6 +14,7 @@
 #include "server/commands.h"
 #include "server/grpc_server.h"
 #include "server/http.h"
+#include "server/listener.h"
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/options.h"
@@ -246,6 +247,7 @@ int RunServe(const std::vector<std::string>& arguments) {
   StopRequest stop(log);
   // Before anything starts a thread: they all inherit the held signals.
   const StopSignals signals([&stop](int count) { stop.OnSignal(count); });
+  log.Debug("descriptors", {{"limit", RaiseDescriptorLimit()}});
   const absl::Status status = ServeAs(options, launch, stop, log);
   if (status.ok()) return kDone;
   log.Error("cannot serve", {{"error", std::string(status.message())}});

@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 
+#include <boost/asio.hpp>
 #include <thread>
+#include <vector>
 
+#include "server/units.h"
 #include "tests/integration/served_model.h"
 #include "tests/server/error_details.h"
 
@@ -52,6 +56,37 @@ TEST(Clients, OneThatStopsReadingDisturbsNobody) {
   EXPECT_EQ(status.error_code(), Code::RESOURCE_EXHAUSTED) << status.error_message();
   EXPECT_THAT(status.error_message(), HasSubstr("reads too slowly"));
   stub.reset();
+  server.Stop();
+}
+
+TEST(Clients, MoreConnectionsThanDescriptorsDoNotDeafenIt) {
+  ServedModel server;
+  ExpectAnswers(server);
+  const rlimit few{100, 100};
+  ASSERT_EQ(prlimit(server.process().pid(), RLIMIT_NOFILE, &few, nullptr), 0);
+  const HostPort address = *ParseHostPort(server.grpc());
+  {
+    boost::asio::io_context context;
+    std::vector<boost::asio::ip::tcp::socket> crowd;
+    for (int i = 0; i < 200; ++i) {
+      crowd.emplace_back(context);
+      crowd.back().connect(
+          {boost::asio::ip::address_v4::loopback(), static_cast<uint16_t>(address.port)});
+    }
+    ExpectAnswers(server);  // on the connection that it has
+    EXPECT_EQ(server.Get("/health").status, 200);
+    // Whoever is turned away sees his connection closed.
+    char byte = 0;
+    boost::system::error_code error;
+    boost::asio::read(crowd.back(), boost::asio::buffer(&byte, 1), error);
+    EXPECT_TRUE(error) << "a connection beyond the limit was served";
+  }
+  auto late = server.Connect();
+  grpc::Status status;
+  do {
+    status = Generate(*late, Ask("The experts", 2));
+  } while (status.error_code() == Code::UNAVAILABLE);  // the crowd is still on its way out
+  EXPECT_TRUE(status.ok()) << status.error_message();
   server.Stop();
 }
 

@@ -49,8 +49,8 @@ class ServedModel {
   // Waits until nothing runs or waits and no block of KV is in use. False: not within kHang.
   bool AwaitIdle() const;
 
-  // Asks it to end and expects that it does, with exit code 0. What it logged. Every call and every
-  // connection of Connect should be over: the server waits 5 s for connections that are open.
+  // Asks it to end and expects that it does, with exit code 0. What it logged. Every call
+  // should be over.
   std::string Stop();
 
  private:

@@ -1,4 +1,8 @@
 // What surrounds the calls: health, reflection, keys, TLS, listening.
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <fstream>
 #include <string>
 #include <thread>
@@ -170,6 +174,21 @@ TEST_F(GrpcServing, WithKeysOnlyTheirHoldersMayCall) {
   EXPECT_EQ(Generate(Ids({5})).error_code(), Code::UNAUTHENTICATED);
   EXPECT_EQ(rejected(), std::vector<std::string>{"unauthenticated"});
   AwaitStatus(HealthCheckResponse::SERVING);  // health is exempt
+}
+
+TEST_F(GrpcServing, AConnectionThatSaysNothingDoesNotHoldUpAShutdown) {
+  Serve(std::make_unique<FakeEngine>());
+  const int silent = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(server_->port()));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(connect(silent, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  v1::GetModelInfoResponse info;
+  grpc::ClientContext context;
+  EXPECT_TRUE(stub_->GetModelInfo(&context, {}, &info).ok());  // the silent one is in by now
+  server_->Shutdown(std::chrono::hours(1));
+  close(silent);
 }
 
 TEST_F(GrpcServing, TwoServersCannotShareAnAddress) {
