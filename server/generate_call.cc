@@ -199,18 +199,38 @@ void UnaryCall::Expect(int outputs) {
 }
 
 bool UnaryCall::Take(v1::GenerateChunk chunk) {
-  Append(std::move(chunk), &answer_);
-  return false;
+  const size_t bytes = chunk.ByteSizeLong();
+  bytes_ += bytes;
+  const size_t all = parts_->answer_bytes += bytes;
+  too_large_ |= bytes_ > kAnswerBytes || all > kAnswersBytes;
+  if (!too_large_) Append(std::move(chunk), &answer_);
+  return too_large_;
 }
 
+void UnaryCall::GiveBytesBack() { parts_->answer_bytes -= std::exchange(bytes_, 0); }
+
 void UnaryCall::Act(Clock::time_point now) {
-  absl::Status outcome;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!cancelled_ && !ended_) return;
-    outcome = cancelled_ ? Gone() : outcome_;
-    if (outcome.ok()) *response_ = std::move(answer_);
+  std::unique_lock lock(mutex_);
+  if (!cancelled_ && too_large_) {
+    const absl::Status too_large = WithReason(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "the answer is too large: it holds ", bytes_, " bytes, all that are being gathered ",
+            parts_->answer_bytes.load(), ", expected at most ", kAnswerBytes, " and ",
+            kAnswersBytes, "; GenerateStream hands out what Generate gathers")),
+        "ANSWER_TOO_LARGE");
+    ended_ = true;
+    answer_.Clear();
+    GiveBytesBack();
+    lock.unlock();
+    CancelInEngine();
+    Reject(too_large);
+    return FinishAs(too_large, now);
   }
+  if (!cancelled_ && !ended_) return;
+  const absl::Status outcome = cancelled_ ? Gone() : outcome_;
+  if (outcome.ok()) *response_ = std::move(answer_);
+  GiveBytesBack();
+  lock.unlock();
   FinishAs(outcome, now);
 }
 

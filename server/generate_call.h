@@ -89,6 +89,11 @@ class GenerateCall : public PumpedCall, public std::enable_shared_from_this<Gene
 
 class UnaryCall : public GenerateCall, public grpc::ServerUnaryReactor {
  public:
+  // Of one answer, and of all that are being gathered: 64 outputs with the log-probabilities of a
+  // whole vocabulary are gigabytes. In memory they take some five times as much.
+  static constexpr size_t kAnswerBytes = size_t{128} << 20;
+  static constexpr size_t kAnswersBytes = size_t{512} << 20;
+
   UnaryCall(ServiceParts* parts, grpc::CallbackServerContext* context,
             const v1::GenerateRequest* message, v1::GenerateResponse* response)
       : GenerateCall(parts, context, message), response_(response) {}
@@ -101,9 +106,14 @@ class UnaryCall : public GenerateCall, public grpc::ServerUnaryReactor {
   void Expect(int outputs) override;
   void Act(Clock::time_point now) override;
   void FinishReactor(const grpc::Status& status) override { Finish(status); }
+  void GiveBytesBack();  // mutex_ held, nothing more to be taken
 
   v1::GenerateResponse* const response_;
-  v1::GenerateResponse answer_;  // guarded by mutex_
+
+  // Guarded by mutex_.
+  v1::GenerateResponse answer_;
+  size_t bytes_ = 0;  // of the wire, in answer_
+  bool too_large_ = false;
 };
 
 class StreamCall : public GenerateCall, public grpc::ServerWriteReactor<v1::GenerateChunk> {

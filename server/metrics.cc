@@ -27,8 +27,8 @@ const Buckets kTokenBuckets = {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
 const Buckets kRequestBuckets = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
                                  1,     2,     5,     10,   20,   50,   100, 200, 500};
 
-constexpr std::array<const char*, 10> kRejections = {
-    "invalid",  "not_found", "duplicate",    "queue_full",      "slow_reader",
+constexpr std::array<const char*, 11> kRejections = {
+    "invalid",  "not_found", "duplicate",    "queue_full",      "slow_reader", "answer_too_large",
     "draining", "loading",   "no_tokenizer", "unauthenticated", "other"};
 
 // In FinishReason's order.

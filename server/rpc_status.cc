@@ -79,7 +79,8 @@ std::string_view RejectReason(const absl::Status& status) {
     case absl::StatusCode::kAlreadyExists:
       return "duplicate";
     case absl::StatusCode::kResourceExhausted:
-      return reason == "SLOW_READER" ? "slow_reader" : "queue_full";
+      if (reason == "SLOW_READER") return "slow_reader";
+      return reason == "ANSWER_TOO_LARGE" ? "answer_too_large" : "queue_full";
     case absl::StatusCode::kUnavailable:
       return reason == "LOADING" ? "loading" : "draining";
     case absl::StatusCode::kFailedPrecondition:

@@ -23,6 +23,8 @@ struct ServiceParts {
   std::chrono::milliseconds linger_limit;
   double drain_seconds = 30;           // of a Drain that names no deadline
   std::atomic<bool> stopping = false;  // streams that would go on for ever end
+  // What the unary answers under way hold, in bytes of the wire.
+  std::atomic<size_t> answer_bytes = 0;
   CallPump* pump = nullptr;
   TextWorker* text = nullptr;
   std::atomic<Engine*> engine = nullptr;  // null while the model loads

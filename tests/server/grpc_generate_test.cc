@@ -4,8 +4,11 @@
 #include <limits>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "server/generate_call.h"
 #include "tests/server/grpc_fixture.h"
 
 namespace ballast {
@@ -153,6 +156,32 @@ TEST_F(GrpcGenerate, TextWithoutTokenizerFailsThePrecondition) {
   EXPECT_EQ(status.error_code(), Code::FAILED_PRECONDITION);
   EXPECT_EQ(ReasonOf(status), "NO_TOKENIZER");
   EXPECT_EQ(rejected(), (std::vector<std::string>{"no_tokenizer", "no_tokenizer"}));
+}
+
+TEST_F(GrpcGenerate, AnAnswerTooLargeToGatherIsGivenUpAndItsRequestFreed) {
+  Serve(std::make_unique<FakeEngine>());
+  // Were their bytes not given back, the last would have no room.
+  for (int i = 0; i < 5; ++i) {
+    const std::string id = absl::StrCat("much", i);
+    std::thread teller([this, id] {
+      engine_->AwaitRequest(id);
+      for (int half = 0; half < 2; ++half) {
+        engine_->Say(id, Delta(std::string(UnaryCall::kAnswerBytes / 2 + 1, 'x'), {1}));
+      }
+      engine_->AwaitCancelled(id);
+    });
+    const grpc::Status status = Generate(Ids({5}, id));
+    teller.join();
+    EXPECT_EQ(status.error_code(), Code::RESOURCE_EXHAUSTED);
+    EXPECT_NE(status.error_message().find("GenerateStream"), std::string::npos);
+    EXPECT_EQ(rejected().back(), "answer_too_large");
+  }
+  std::thread teller([this] {
+    engine_->AwaitRequest("little");
+    engine_->Say("little", Last(Delta("x", {1})));
+  });
+  EXPECT_TRUE(Generate(Ids({5}, "little")).ok());
+  teller.join();
 }
 
 TEST_F(GrpcGenerate, AnotherModelIsNotFound) {

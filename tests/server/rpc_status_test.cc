@@ -57,6 +57,8 @@ TEST(RpcStatus, EveryRefusalHasALabel) {
   EXPECT_EQ(RejectReason(absl::ResourceExhaustedError("")), "queue_full");
   EXPECT_EQ(RejectReason(WithReason(absl::ResourceExhaustedError(""), "SLOW_READER")),
             "slow_reader");
+  EXPECT_EQ(RejectReason(WithReason(absl::ResourceExhaustedError(""), "ANSWER_TOO_LARGE")),
+            "answer_too_large");
   EXPECT_EQ(RejectReason(absl::UnavailableError("")), "draining");
   EXPECT_EQ(RejectReason(WithReason(absl::UnavailableError(""), "LOADING")), "loading");
   EXPECT_EQ(RejectReason(absl::FailedPreconditionError("")), "no_tokenizer");
