@@ -264,6 +264,7 @@ void EngineLoop::RunStep() {
   }
   if (!any_rows) return;
   AdvanceAll(schedules);
+  DropBroken();
   report.seconds = SecondsBetween(start, Clock::now());
   report.result = &result_;
   report.plan = &plan_;
@@ -331,6 +332,7 @@ void EngineLoop::Advance(const ScheduledRows& rows, const RankResult& result, si
 
   const std::vector<SampleRow>& samples = plan_.ranks[sequence.rank].samples;
   const auto end_row = static_cast<int32_t>(row);
+  bool finite = true;
   for (; sample < samples.size() && samples[sample].row < end_row && samples[sample].target >= 0;
        ++sample) {
     if (live->prompt_logprobs.empty()) {
@@ -338,8 +340,23 @@ void EngineLoop::Advance(const ScheduledRows& rows, const RankResult& result, si
     }
     live->prompt_logprobs.push_back(*result.samples[sample].logprobs);
     ++sequence.scored;
+    finite &= result.samples[sample].token != kNotFinite;
   }
-  if (rows.draws) Draw(*live, out, result.samples[sample++]);
+  if (rows.draws) finite &= result.samples[sample].token != kNotFinite;
+  if (!finite) broken_.push_back(live->request->id);
+  if (rows.draws && finite) Draw(*live, out, result.samples[sample]);
+  sample += rows.draws ? 1 : 0;
+}
+
+// Better no answer than one that is made up.
+void EngineLoop::DropBroken() {
+  const absl::Status failure = absl::InternalError(
+      "the model's logits hold NaN or infinity, expected finite numbers: its weights are broken, "
+      "or too large for --compute");
+  for (const std::string& id : broken_) {
+    if (live_.contains(id)) Drop(id, &failure);
+  }
+  broken_.clear();
 }
 
 void EngineLoop::Draw(LiveRequest& live, LiveOutput& out, const Sampled& sampled) {

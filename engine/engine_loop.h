@@ -82,6 +82,7 @@ class EngineLoop : public Engine {
   void Advance(const ScheduledRows& rows, const RankResult& result, size_t& row, size_t& sample);
   void RecordRouting(const ScheduledRows& rows, const RankResult& result, size_t row,
                      LiveOutput& out);
+  void DropBroken();
   void Draw(LiveRequest& live, LiveOutput& out, const Sampled& sampled);
   void Emit(LiveRequest& live, LiveOutput& out, OutputDelta delta);
   void EndOutputs(LiveRequest& live, FinishReason reason);
@@ -101,6 +102,7 @@ class EngineLoop : public Engine {
   LiveMap live_;
   std::unordered_map<uint64_t, std::pair<LiveRequest*, int32_t>> by_sequence_;
   uint64_t next_sequence_ = 0;
+  std::vector<std::string> broken_;  // ids whose logits were no numbers in this step
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;

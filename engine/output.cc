@@ -50,8 +50,11 @@ OutputDelta Output::Append(Sampled sampled, const OutputLimits& limits) {
   delta.token_ids.push_back(token);
   if (sampled.logprobs) delta.logprobs.push_back(*std::move(sampled.logprobs));
 
-  const bool stop_token = (!stopping.ignore_eos && Contains(limits.eos_token_ids, token)) ||
-                          Contains(stopping.stop_token_ids, token);
+  // Before min_tokens stop tokens are banned; one comes only when every token is.
+  const bool may_stop = sequence_->output_tokens() > stopping.min_tokens;
+  const bool stop_token =
+      may_stop && ((!stopping.ignore_eos && Contains(limits.eos_token_ids, token)) ||
+                   Contains(stopping.stop_token_ids, token));
   int32_t stop_match = -1;
   if (!stop_token || stopping.include_stop) delta.text = Detokenize(token, stop_match);
   if (stop_match >= 0) {

@@ -281,9 +281,11 @@ Sampled Sample(std::span<const float> logits, const SampleRow& row, const Sample
     const std::span<const float> adjusted = Adjust(raw, row, context, scratch);
     sampled.token = row.temperature > 0.0f ? DrawToken(adjusted, row, scratch) : Argmax(adjusted);
   }
+  const bool mended = raw.data() != logits.data();
   if (row.logprobs >= 0) {
     sampled.logprobs = ScoreToken(raw, sampled.token, row.logprobs, scratch.candidates);
   }
+  if (mended) sampled.token = kNotFinite;
   return sampled;
 }
 

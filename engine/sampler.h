@@ -38,7 +38,8 @@ struct SampleScratch {
 //   largest first, whose share of what is left reaches top_p.
 // - the draw walks what is kept in ascending token id until the cumulated probability exceeds
 //   UniformDraw(seed, output index, position).
-// `logits` [vocab], vocab > 0, finite; should they not be, NaN counts as the least float.
+// `logits` [vocab], vocab > 0, finite; should they not be, the token is kNotFinite, and
+// log-probabilities are finite all the same (NaN counts as the least float).
 Sampled Sample(std::span<const float> logits, const SampleRow& row, const SampleContext& context,
                SampleScratch& scratch);
 

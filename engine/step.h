@@ -72,6 +72,8 @@ struct StepPlan {
   std::vector<RankBatch> ranks;  // [ranks]
 };
 
+inline constexpr int32_t kNotFinite = -1;
+
 struct TokenLogprobs {
   int32_t token = 0;
   std::optional<float> logprob;                // absent for the first prompt token
@@ -81,7 +83,7 @@ struct TokenLogprobs {
 
 // Answer to one SampleRow.
 struct Sampled {
-  int32_t token = -1;  // drawn, or the target
+  int32_t token = -1;  // drawn, or the target; kNotFinite: some logit is NaN or infinite
   std::optional<TokenLogprobs> logprobs;
 };
 

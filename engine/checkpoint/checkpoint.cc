@@ -190,12 +190,16 @@ absl::StatusOr<const TensorView*> Checkpoint::Require(const std::string& name,
     return absl::InvalidArgumentError(Concat(file, ": ", name, " is missing"));
   }
   if (tensor->shape != shape) {
-    const Files::Shard* shard = files_->ShardOf(*tensor);
-    return absl::InvalidArgumentError(Concat(shard == nullptr ? files_->folder : shard->name, ": ",
-                                             name, " has shape ", ShapeText(tensor->shape),
-                                             ", expected ", ShapeText(shape)));
+    return absl::InvalidArgumentError(Concat(FileOf(*tensor), ": ", name, " has shape ",
+                                             ShapeText(tensor->shape), ", expected ",
+                                             ShapeText(shape)));
   }
   return tensor;
+}
+
+std::string Checkpoint::FileOf(const TensorView& tensor) const {
+  const Files::Shard* shard = files_->ShardOf(tensor);
+  return shard == nullptr ? files_->folder : shard->name;
 }
 
 const std::map<std::string, TensorView>& Checkpoint::tensors() const { return files_->tensors; }

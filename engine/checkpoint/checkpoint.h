@@ -56,6 +56,8 @@ class Checkpoint {
                                             const std::vector<int64_t>& shape) const;
   // Tensors by name: those of type F32, BF16 or F16.
   const std::map<std::string, TensorView>& tensors() const;
+  // The name of the file that holds `tensor`.
+  std::string FileOf(const TensorView& tensor) const;
   // The pages under `tensor` are no longer needed; the system may drop them.
   void Discard(const TensorView& tensor) const;
 

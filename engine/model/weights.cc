@@ -2,8 +2,10 @@
 
 #include <bit>
 #include <cstring>
+#include <optional>
 
 #include "engine/concat.h"
+#include "engine/model/finite.h"
 #include "engine/model/weight_arena.h"
 #include "engine/model/weight_list.h"
 
@@ -100,6 +102,11 @@ void Loader::Upload(const WeightSource& source, const TensorView& tensor, void* 
 
 absl::Status Loader::Load(const WeightSource& source) {
   ASSIGN_OR_RETURN(const TensorView* tensor, checkpoint_.Require(source.tensor, source.shape));
+  if (const std::optional<int64_t> odd = FirstNotFinite(*tensor, source)) {
+    return absl::InvalidArgumentError(Concat(checkpoint_.FileOf(*tensor), ": ", source.tensor,
+                                             " holds NaN or infinity at element ", *odd,
+                                             ", expected finite numbers"));
+  }
   void* place = next_;
   next_ += PlacedBytes(source, tensor->type, device_, compute_);
   if (source.vector != nullptr) {

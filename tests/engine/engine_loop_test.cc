@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "gmock/gmock.h"
+#include "tests/engine/checkpoint/checkpoint_files.h"
 #include "tests/support/golden.h"
 #include "tests/support/run_engine.h"
 
@@ -85,6 +86,44 @@ TEST(Engine, MinTokensHoldStopTokensBack) {
   const Answer answer = Ask(*engine, request);
   EXPECT_GE(answer.outputs[0].tokens.size(), 5u);
   EXPECT_NE(answer.outputs[0].tokens[0], free.outputs[0].tokens[0]);
+}
+
+TEST(Engine, MinTokensHoldEvenWhereEveryTokenIsAStop) {
+  const auto engine = MakeEngine(GoldenOptions());
+  Request request = Ids({5, 6, 7}, 10);
+  for (int32_t token = 0; token < engine->info().limits.vocab_size; ++token) {
+    request.stopping.stop_token_ids.push_back(token);
+  }
+  request.stopping.min_tokens = 5;
+  const Answer answer = Ask(*engine, request);
+  EXPECT_EQ(answer.outputs[0].tokens.size(), 6u);
+  EXPECT_EQ(answer.outputs[0].finish_reason, FinishReason::kStop);
+}
+
+// A model whose last matrix is so large, though finite, that every logit overflows.
+TEST(Engine, LogitsThatAreNoNumbersFailTheirRequest) {
+  FileTensors tensors = GoldenTensors("qwen3_moe-norm");
+  std::string& head = tensors.at("lm_head.weight").bytes;
+  for (size_t i = 0; i < head.size(); i += 2) head.replace(i, 2, "\x7f\x7f");
+  const TempFolder folder;
+  folder.Write("config.json", GoldenConfig("qwen3_moe-norm").dump());
+  folder.Write("model.safetensors", FileOf(tensors));
+  EngineOptions options = GoldenOptions();
+  options.model = folder.path();
+  const auto engine = MakeEngine(options);
+  Request request = Ids({5, 6, 7}, 10);
+  request.sampling.n = 2;
+  for (const int prompt_logprobs : {-1, 0}) {
+    request.response.prompt_logprobs = prompt_logprobs;
+    const Answer answer = Ask(*engine, request);
+    EXPECT_TRUE(absl::IsInternal(answer.status)) << answer.status;
+    EXPECT_THAT(std::string(answer.status.message()), HasSubstr("NaN or infinity"));
+    EXPECT_TRUE(answer.outputs[0].tokens.empty());
+  }
+  EXPECT_EQ(engine->Stats().live, 0);
+  while (engine->Stats().kv_usage_ratio > 0) {  // it is told before the step ends
+    std::this_thread::yield();
+  }
 }
 
 TEST(Engine, WithoutMaxTokensRunsToTheEndOfTheContext) {
