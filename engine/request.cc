@@ -164,6 +164,11 @@ absl::Status ValidateStopping(const StoppingParams& stopping, const RequestLimit
   return absl::OkStatus();
 }
 
+// -1 is unset; clients cannot say it.
+absl::Status CheckLogprobs(const std::string& path, int32_t found, const RequestLimits& limits) {
+  return found == -1 ? absl::OkStatus() : CheckInt(path, found, 0, limits.vocab_size);
+}
+
 absl::Status CheckBytes(const std::string& path, const std::string& found, size_t limit) {
   if (found.size() > limit) {
     return FieldError(path, absl::StrCat(found.size(), " bytes"),
@@ -180,9 +185,8 @@ absl::Status ValidateRequest(const Request& request, const RequestLimits& limits
   RETURN_IF_ERROR(ValidatePrompt(request, limits));
   RETURN_IF_ERROR(ValidateSampling(request.sampling, limits));
   RETURN_IF_ERROR(ValidateStopping(request.stopping, limits));
-  RETURN_IF_ERROR(CheckInt("response.logprobs", request.response.logprobs, -1, limits.vocab_size));
-  return CheckInt("response.prompt_logprobs", request.response.prompt_logprobs, -1,
-                  limits.vocab_size);
+  RETURN_IF_ERROR(CheckLogprobs("response.logprobs", request.response.logprobs, limits));
+  return CheckLogprobs("response.prompt_logprobs", request.response.prompt_logprobs, limits);
 }
 
 absl::Status FieldError(const std::string& path, const std::string& found,
