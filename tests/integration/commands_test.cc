@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -12,6 +13,7 @@ namespace ballast {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 Finished Ballast(std::vector<std::string> arguments, const std::string& input = "") {
@@ -109,6 +111,26 @@ TEST(Commands, InspectRefusesWhatIsNoCheckpoint) {
   const Finished inspected = Ballast({"inspect", testing::TempDir()});
   EXPECT_EQ(inspected.code, 1);
   EXPECT_THAT(inspected.err, HasSubstr("config.json"));
+}
+
+TEST(Commands, InspectAndServeNameWhatIsWrongWithATokenizer) {
+  const std::filesystem::path folder = testing::TempDir() + "broken_tokenizer";
+  std::filesystem::create_directories(folder);
+  constexpr auto kReplace = std::filesystem::copy_options::overwrite_existing;
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::copy_file(std::filesystem::path(kBundledModel) / name, folder / name,
+                               kReplace);
+  }
+  std::ofstream(folder / "tokenizer.json") << "{\"model\": {\"type\": \"WordPiece\"}}";
+  const Finished inspected = Ballast({"inspect", "--json", folder});
+  ASSERT_EQ(inspected.code, 0) << inspected.err;
+  const std::string unsupported = nlohmann::json::parse(inspected.out)["unsupported"].dump();
+  EXPECT_THAT(unsupported, HasSubstr("tokenizer.json"));
+  const Finished served = Ballast({"serve", folder});
+  EXPECT_EQ(served.code, 1);
+  EXPECT_THAT(served.err, HasSubstr("tokenizer.json"));
+  EXPECT_THAT(served.err, Not(HasSubstr("listening")));
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Commands, StreamedAndUnaryTextAgree) {
