@@ -1,11 +1,15 @@
 // `ballast serve` from outside: who is let in, and how it ends.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <sstream>
 
+#include "absl/strings/str_cat.h"
 #include "tests/integration/served_model.h"
 
 namespace ballast {
@@ -123,6 +127,35 @@ TEST(Serve, WhatRunsPastTheDrainLimitIsUnavailable) {
   const Finished ended = server.process().Wait();
   EXPECT_EQ(ended.code, 0);
   EXPECT_THAT(ended.err, HasSubstr("drain limit passed"));
+}
+
+// Whoever reads its log has stopped reading, and the pipe is full.
+TEST(Serve, SignalsEndItThoughNobodyReadsItsLog) {
+  const std::string pipe = testing::TempDir() + "unread";
+  unlink(pipe.c_str());
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const int end = open(pipe.c_str(), O_RDWR | O_NONBLOCK);
+  ASSERT_GE(end, 0);
+  const std::string page(4096, 'x');
+  while (write(end, page.data(), page.size()) > 0) {
+  }
+  std::vector<std::string> command = ServeCommand({});
+  command.insert(command.begin(), {"/bin/sh", "-c", "exec \"$0\" \"$@\" 2>" + pipe});
+  Process server(command);
+  // Signals are held back before the first line is logged.
+  const std::string status = absl::StrCat("/proc/", server.pid(), "/status");
+  for (bool held = false; !held;) {
+    std::ifstream lines(status);
+    for (std::string line; std::getline(lines, line);) {
+      if (line.starts_with("SigBlk:")) {
+        held = (std::stoull(line.substr(7), nullptr, 16) >> (SIGTERM - 1) & 1) != 0;
+      }
+    }
+  }
+  server.Signal(SIGTERM);
+  EXPECT_TRUE(server.WaitForEnd());
+  close(end);
+  unlink(pipe.c_str());
 }
 
 TEST(Serve, ASecondSignalStopsAtOnce) {
