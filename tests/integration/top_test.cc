@@ -19,6 +19,15 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+// A chroot may lack /dev/pts.
+bool HasTerminals() {
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  if (terminal < 0) return false;
+  const bool named = ptsname(terminal) != nullptr;
+  close(terminal);
+  return named;
+}
+
 // A program on a terminal of its own.
 class OnTerminal {
  public:
@@ -101,6 +110,7 @@ std::vector<std::string> Top(const ServedModel& server, std::vector<std::string>
 }
 
 TEST(Top, OnATerminalItIsLiveAndGivesTheTerminalBack) {
+  if (!HasTerminals()) GTEST_SKIP() << "no pseudo-terminals here: /dev/pts is not mounted";
   ServedModel server({"--ranks", "2"});
   Running load(server.stub(), AskForever("load"));
   OnTerminal top(Top(server, {"--interval", "50ms"}), {24, 80, 0, 0});
