@@ -102,7 +102,9 @@ grpc::Status Answer(v1::TextGeneration::Stub& stub, grpc::ClientContext& context
   std::string json;
   const auto printed = google::protobuf::util::MessageToJsonString(response, &json, format);
   if (!printed.ok()) return {grpc::StatusCode::INTERNAL, "the answer cannot be shown as JSON"};
-  std::puts(json.c_str());
+  if (std::puts(json.c_str()) < 0 || std::fflush(stdout) != 0) {
+    return {grpc::StatusCode::DATA_LOSS, "stdout: the answer cannot be written"};
+  }
   return status;
 }
 

@@ -168,6 +168,15 @@ TEST(Commands, GenerateSaysWhatIsWrong) {
   EXPECT_THAT(nobody.err, HasSubstr("no connection to the server at 127.0.0.1:1"));
 }
 
+TEST(Commands, AnAnswerThatCannotBeWrittenIsAFailure) {
+  const ServedModel server;
+  for (const char* how : {"--json", "--seed=1"}) {
+    std::vector<std::string> command = server.GenerateCommand({how, "--max-tokens", "4", "x"});
+    command.insert(command.begin(), {"/bin/sh", "-c", "exec \"$0\" \"$@\" > /dev/full"});
+    EXPECT_EQ(RunProgram(command).code, 1) << how;
+  }
+}
+
 TEST(Commands, ATakenPortEndsServeWithOne) {
   const ServedModel server;
   const Finished second =
