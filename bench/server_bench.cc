@@ -156,8 +156,7 @@ int Main(int argc, char** argv) {
   std::printf("server's own cost at %d streams, %u cores\n", streams,
               std::thread::hardware_concurrency());
   bool ok = CostPerToken(streams, 200, 25) && CostPerToken(streams, 800, 100) &&
-            CostPerToken(streams, 3200, 400) &&
-            CostPerToken(streams, 4000, 0);
+            CostPerToken(streams, 3200, 400) && CostPerToken(streams, 4000, 0);
   std::printf("refusals while %d outputs run and the queue is full\n", streams);
   ok = Overflow(options, streams) && ok;
   std::printf("end to end at %d streams\n", streams);

@@ -230,7 +230,8 @@ TEST(Prometheus, EveryPanelAndEveryRuleHasDataUnderLoad) {
       }
     }
     EXPECT_GE(alerts, 10);
-    for (const json& target : prometheus.Get("/api/v1/targets").at("data").at("activeTargets")) {
+    const json targets = prometheus.Get("/api/v1/targets");
+    for (const json& target : targets.at("data").at("activeTargets")) {
       EXPECT_EQ(target.at("health"), "up") << target.dump(1);
     }
   }
@@ -240,7 +241,8 @@ TEST(Prometheus, EveryPanelAndEveryRuleHasDataUnderLoad) {
 TEST(Dashboard, PanelsHaveNumbersAndPlacesOfTheirOwn) {
   std::set<int> ids;
   std::set<std::pair<int, int>> taken;
-  for (const json& panel : Dashboard().at("panels")) {
+  const json dashboard = Dashboard();
+  for (const json& panel : dashboard.at("panels")) {
     EXPECT_TRUE(ids.insert(panel.at("id").get<int>()).second) << panel.at("title");
     const json& place = panel.at("gridPos");
     EXPECT_LE(place.at("x").get<int>() + place.at("w").get<int>(), 24) << panel.at("title");

@@ -122,9 +122,10 @@ TEST_F(GrpcGenerate, RefusesAStopStringOfAMegabyteAndTenThousandOfThem) {
 }
 
 TEST_F(GrpcGenerate, TextIsEncoded) {
-  Serve(std::make_unique<FakeEngine>(MiniTokenizer()));
-  engine_->mutable_info().config.vocab_size = engine_->tokenizer()->vocab_size();
-  engine_->mutable_info().limits.vocab_size = engine_->tokenizer()->vocab_size();
+  auto engine = std::make_unique<FakeEngine>(MiniTokenizer());
+  engine->mutable_info().config.vocab_size = engine->tokenizer()->vocab_size();
+  engine->mutable_info().limits.vocab_size = engine->tokenizer()->vocab_size();
+  Serve(std::move(engine));
   v1::GenerateRequest request;
   request.set_request_id("a");
   request.set_text("The experts");
