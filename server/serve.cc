@@ -209,7 +209,7 @@ absl::Status Serve(const ServeOptions& options, const Launch* launch, StopReques
   grpc->SetEngine(engine.get());
   log.Info("serving", {{"model", info.name}, {"max_context", info.max_context}});
 
-  const absl::Status end = AwaitEnd(*engine, stop);
+  absl::Status end = AwaitEnd(*engine, stop);
   if (!end.ok()) log.Error("ranks are lost", {{"error", std::string(end.message())}});
   Drain(*engine, *grpc, options.drain_timeout_seconds, log);
   log.Info("stopped");
