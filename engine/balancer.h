@@ -87,7 +87,6 @@ class Balancer {
   struct Watch {
     std::vector<LayerPlacement> before;  // [MoE layers]
     int64_t since = 0;                   // steps of the window when it came into force
-    double imbalance = 1;
   };
   // What plans are made of; copied from under the lock.
   struct LoadCopy {

@@ -25,6 +25,7 @@ void Balancer::Work() {
   Clock::time_point next_save = Clock::now() + kSaveInterval;
   while (true) {
     std::optional<ApplyJob> job;
+    bool is_due = false;
     bool may_plan = false;
     {
       std::unique_lock lock(mutex_);
@@ -33,16 +34,14 @@ void Balancer::Work() {
       changed_.wait_until(lock, std::min(due, next_save), [this] { return stop_ || apply_; });
       if (stop_) break;
       job = std::exchange(apply_, std::nullopt);
-      may_plan = plans_ && !paused_ && failure_.ok() && Clock::now() >= due;
+      is_due = Clock::now() >= due;
+      may_plan = plans_ && !paused_ && failure_.ok();
     }
     if (job) {
       RunApply(*std::move(job));
-    } else if (may_plan) {
+    } else if (is_due) {
       last_replan_ = Clock::now();
-      watch_ ? JudgeReplan() : Replan();
-    } else if (last_replan_ + std::chrono::duration<double>(options_.replan_interval) <=
-               Clock::now()) {
-      last_replan_ = Clock::now();  // nothing to plan: sleep for an interval again
+      if (may_plan) watch_ ? JudgeReplan() : Replan();
     }
     if (Clock::now() >= next_save) {
       SaveState();
@@ -107,7 +106,7 @@ void Balancer::Replan() {
     Notice(true, absl::StrCat("replan ended early: ", status.message()));
     return;
   }
-  watch_ = Watch{current, CopyLoad(0).steps, decision.imbalance_before};
+  watch_ = Watch{current, CopyLoad(0).steps};
   SaveState();
 }
 
