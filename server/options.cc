@@ -197,6 +197,15 @@ Knob SeedKnob(std::optional<uint64_t>* target) {
   return knob;
 }
 
+// How a client is let in: of any options that have these.
+template <typename Options>
+void AddAccessKnobs(Options& options, std::vector<Knob>& knobs) {
+  knobs.push_back(
+      TextKnob("api-key-file", "FILE", &options.api_key_file, "Its first line is the key to send"));
+  knobs.push_back(
+      TextKnob("tls-ca", "FILE", &options.tls_ca, "Use TLS and trust these authorities (PEM)"));
+}
+
 std::vector<Knob> GenerateKnobs(GenerateOptions& options) {
   std::vector<Knob> knobs;
   Knob prompt =
@@ -224,10 +233,7 @@ std::vector<Knob> GenerateKnobs(GenerateOptions& options) {
   knobs.push_back(SwitchKnob("ignore-eos", &options.ignore_eos, "Go on past the end token"));
   knobs.push_back(SecondsKnob("timeout", 0, 86400, &options.timeout_seconds,
                               "Give up after this time; 0: never"));
-  knobs.push_back(
-      TextKnob("api-key-file", "FILE", &options.api_key_file, "Its first line is the key to send"));
-  knobs.push_back(
-      TextKnob("tls-ca", "FILE", &options.tls_ca, "Use TLS and trust these authorities (PEM)"));
+  AddAccessKnobs(options, knobs);
   return knobs;
 }
 
@@ -239,10 +245,7 @@ std::vector<Knob> TopKnobs(TopOptions& options) {
   knobs.push_back(SwitchKnob("once", &options.once, "Print one frame and end"));
   knobs.push_back(SecondsKnob("window", 0, 86400, &options.window_seconds,
                               "With --once: show so much of the past; 0: since the start"));
-  knobs.push_back(
-      TextKnob("api-key-file", "FILE", &options.api_key_file, "Its first line is the key to send"));
-  knobs.push_back(
-      TextKnob("tls-ca", "FILE", &options.tls_ca, "Use TLS and trust these authorities (PEM)"));
+  AddAccessKnobs(options, knobs);
   return knobs;
 }
 
