@@ -1,17 +1,12 @@
 // The promise under balancing: whatever ranks, placements, spills, moves and speeds there are, the
 // bits are those of one rank alone.
-#include <stdlib.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <filesystem>
-#include <fstream>
 #include <future>
 #include <thread>
 
-#include "engine/moe/placement_export.h"
 #include "tests/engine/invariance.h"
-#include "tools/balance_cases.h"
+#include "tests/engine/random_layers.h"
 
 namespace ballast::test {
 namespace {
@@ -29,28 +24,6 @@ TEST_P(BalancingTest, RanksChangeNothing) {
       ExpectSame(want, AskAll(*MakeEngine(options), requests));
     }
   }
-}
-
-// `layers` of any legal shape, as a file that an engine reads.
-std::string PlacementFile(const std::vector<LayerPlacement>& layers, int experts) {
-  std::string path = testing::TempDir() + "ballast_placement_XXXXXX";
-  const int file = mkstemp(path.data());
-  EXPECT_GE(file, 0);
-  close(file);
-  std::ofstream(path) << ExportPlacement(layers, experts, PlacementFormat::kYaml).text;
-  return path;
-}
-
-LayerShape RandomShape(const ModelConfig& config, int ranks, ballast::Random& random) {
-  const int fewest = (config.experts + ranks - 1) / ranks;
-  return {.ranks = ranks, .experts = config.experts, .slots_per_rank = fewest + random(1, 3)};
-}
-
-std::vector<LayerPlacement> RandomLayers(const ModelConfig& config, const LayerShape& shape,
-                                         ballast::Random& random) {
-  std::vector<LayerPlacement> layers(config.layers, LayerPlacement{shape.ranks, 0, {}});
-  for (const int layer : MoeLayers(config)) layers[layer] = RandomPlacement(shape, random);
-  return layers;
 }
 
 TEST_P(BalancingTest, PlacementsChangeNothing) {
@@ -148,18 +121,7 @@ TEST_P(BalancingTest, SwapsWhileGeneratingChangeNothing) {
   }
 }
 
-// All goldens with float32 activations; the bundled model in both computes.
-std::vector<Setting> Settings() {
-  std::vector<Setting> settings = {{MiniModel(), "exact"}, {MiniModel(), "bf16"}};
-  const std::filesystem::path goldens =
-      std::filesystem::path(GoldenFolder("mixtral")).parent_path();
-  for (const auto& entry : std::filesystem::directory_iterator(goldens)) {
-    if (entry.is_directory()) settings.push_back({entry.path().string(), "exact"});
-  }
-  return settings;
-}
-
-INSTANTIATE_TEST_SUITE_P(All, BalancingTest, testing::ValuesIn(Settings()), SettingName);
+INSTANTIATE_TEST_SUITE_P(All, BalancingTest, testing::ValuesIn(EverySetting()), SettingName);
 
 }  // namespace
 }  // namespace ballast::test

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <random>
 #include <string>
 #include <vector>
@@ -22,7 +23,8 @@ struct Setting {
   std::string compute;
 };
 
-// A third of the requests is greedy, the others draw with filters and penalties.
+// A third of the requests is greedy, the others draw with filters and penalties; a quarter asks
+// for the prompt's log-probabilities too.
 inline std::vector<Request> Requests(int count, int vocab) {
   std::mt19937 random(7);
   std::vector<Request> requests;
@@ -42,6 +44,7 @@ inline std::vector<Request> Requests(int count, int vocab) {
     r.stopping.max_tokens = kOutputTokens;
     r.stopping.ignore_eos = true;
     r.response.logprobs = 0;
+    if (i % 4 == 2) r.response.prompt_logprobs = 0;
     requests.push_back(std::move(r));
   }
   return requests;
@@ -79,6 +82,17 @@ class InvarianceTest : public testing::TestWithParam<Setting> {
     }
   }
 };
+
+// All goldens with float32 activations; the bundled model in both computes.
+inline std::vector<Setting> EverySetting() {
+  std::vector<Setting> settings = {{MiniModel(), "exact"}, {MiniModel(), "bf16"}};
+  const std::filesystem::path goldens =
+      std::filesystem::path(GoldenFolder("mixtral")).parent_path();
+  for (const auto& entry : std::filesystem::directory_iterator(goldens)) {
+    if (entry.is_directory()) settings.push_back({entry.path().string(), "exact"});
+  }
+  return settings;
+}
 
 // "deepseek_v3_odd_bf16"
 inline std::string SettingName(const testing::TestParamInfo<Setting>& test) {
