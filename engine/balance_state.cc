@@ -1,21 +1,30 @@
 #include "engine/balance_state.h"
 
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <limits>
-#include <sstream>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "engine/checkpoint/mapped_file.h"
 #include "engine/moe/document.h"
 
 namespace ballast {
 namespace {
 
 constexpr int kMaxLayers = 1 << 16;
+
+// A state is written whole beside the old one, then takes its name.
+std::string FreshPath(const std::string& path) { return path + ".new"; }
+
+absl::Status SystemError(const char* what, const std::string& path) {
+  return absl::UnavailableError(absl::StrCat(what, " ", path, ": ", std::strerror(errno)));
+}
 
 absl::Status Wrong(const std::string& field, const DocumentNode* found, const char* expected) {
   return absl::InvalidArgumentError(absl::StrCat(
@@ -108,26 +117,34 @@ absl::StatusOr<BalanceState> ParseBalanceState(const std::string& text) {
   return state;
 }
 
+absl::Status CheckBalanceStateIsWritable(const std::string& path) {
+  const std::string fresh = FreshPath(path);
+  if (!std::ofstream(fresh, std::ios::binary | std::ios::trunc)) {
+    return SystemError("cannot write", fresh);
+  }
+  std::remove(fresh.c_str());
+  return absl::OkStatus();
+}
+
 absl::Status WriteBalanceState(const std::string& path, const BalanceState& state) {
-  const std::string fresh = path + ".new";
+  const std::string fresh = FreshPath(path);
   {
     std::ofstream file(fresh, std::ios::binary | std::ios::trunc);
     file << FormatBalanceState(state);
     file.flush();
-    if (!file) return absl::UnavailableError(absl::StrCat("cannot write ", fresh));
+    if (!file) return SystemError("cannot write", fresh);
   }
   if (std::rename(fresh.c_str(), path.c_str()) != 0) {
-    return absl::UnavailableError(absl::StrCat("cannot rename ", fresh, " to ", path));
+    const absl::Status error = SystemError("cannot replace", path);
+    std::remove(fresh.c_str());
+    return error;
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<BalanceState> ReadBalanceState(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat("cannot read ", path));
-  std::ostringstream text;
-  text << file.rdbuf();
-  return ParseBalanceState(std::move(text).str());
+  ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, kMaxJsonBytes));
+  return ParseBalanceState(text);
 }
 
 }  // namespace ballast

@@ -21,6 +21,8 @@ struct BalanceState {
 std::string FormatBalanceState(const BalanceState& state);
 absl::StatusOr<BalanceState> ParseBalanceState(const std::string& text);
 
+// That Write can create its file. UNAVAILABLE names the file and the reason, also below.
+absl::Status CheckBalanceStateIsWritable(const std::string& path);
 // Replaces the file in one go: a crash leaves the old one or the new one.
 absl::Status WriteBalanceState(const std::string& path, const BalanceState& state);
 // NOT_FOUND: there is none yet.

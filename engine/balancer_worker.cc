@@ -211,7 +211,7 @@ void Balancer::SaveState() const {
     state.costs = cost_model_.state();
   }
   const absl::Status status = WriteBalanceState(options_.state_file, state);
-  if (!status.ok()) Notice(true, std::string(status.message()));
+  if (!status.ok()) Notice(true, absl::StrCat("balance state is not kept: ", status.message()));
 }
 
 }  // namespace ballast

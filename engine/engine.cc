@@ -58,14 +58,18 @@ std::string Fingerprint(const EngineOptions& options, const PreparedModel& model
 // Begins where an earlier run ended, when its state fits; else says why not.
 std::optional<CostState> RestoreState(const EngineOptions& options, const std::string& fingerprint,
                                       const EngineEvents& events, PreparedModel& model) {
-  const auto ignore = [&](const std::string& why) {
+  const auto warn = [&](const char* what, const std::string& why) {
     if (events.on_notice) {
-      events.on_notice(true,
-                       absl::StrCat("balance state ", options.balance_state, " ignored: ", why));
+      events.on_notice(true, absl::StrCat("balance state ", options.balance_state, what, why));
     }
+  };
+  const auto ignore = [&](const std::string& why) {
+    warn(" ignored: ", why);
     return std::nullopt;
   };
   if (options.balance_state.empty()) return std::nullopt;
+  const absl::Status writable = CheckBalanceStateIsWritable(options.balance_state);
+  if (!writable.ok()) warn(" will not be kept: ", std::string(writable.message()));
   absl::StatusOr<BalanceState> state = ReadBalanceState(options.balance_state);
   if (absl::IsNotFound(state.status())) return std::nullopt;
   if (!state.ok()) return ignore(std::string(state.status().message()));

@@ -1,5 +1,6 @@
 #include "engine/balance_state.h"
 
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -45,6 +46,25 @@ TEST(BalanceState, AbsentIsNotFound) {
 TEST(BalanceState, AFolderThatCannotBeWrittenIsNamed) {
   const absl::Status status = WriteBalanceState("/no/such/folder/state", Learned());
   EXPECT_THAT(std::string(status.message()), HasSubstr("/no/such/folder/state"));
+}
+
+TEST(BalanceState, WhetherItCanBeWrittenIsKnownBefore) {
+  const std::string path = testing::TempDir() + "/balance_state_writable.json";
+  EXPECT_EQ(CheckBalanceStateIsWritable(path), absl::OkStatus());
+  EXPECT_FALSE(std::filesystem::exists(path + ".new"));
+  const absl::Status status = CheckBalanceStateIsWritable("/no/such/folder/state");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/no/such/folder/state"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("No such file or directory"));
+}
+
+TEST(BalanceState, AFolderIsNoStateAndNothingIsLeftBesideIt) {
+  const std::string path = testing::TempDir() + "/balance_state_folder";
+  std::filesystem::create_directories(path);
+  const absl::Status read = ReadBalanceState(path).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(read)) << read;
+  EXPECT_TRUE(absl::IsUnavailable(WriteBalanceState(path, Learned())));
+  EXPECT_FALSE(std::filesystem::exists(path + ".new"));
+  std::filesystem::remove(path);
 }
 
 TEST(BalanceState, WhatIsWrongIsNamed) {
