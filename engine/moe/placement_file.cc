@@ -299,8 +299,9 @@ absl::StatusOr<int> ReadWhole(const std::string& text, int low, int high, const 
                               const std::string& where) {
   int value = 0;
   if (!absl::SimpleAtoi(text, &value) || value < low || value > high) {
-    return PlacementError(name, where, text.empty() ? "nothing" : text,
-                          absl::StrCat("a whole number, ", low, " to ", high));
+    return PlacementError(
+        name, where, text.empty() ? "nothing" : text,
+        low == high ? absl::StrCat(low) : absl::StrCat("a whole number, ", low, " to ", high));
   }
   return value;
 }

@@ -110,7 +110,7 @@ TEST(OwnPlacement, ErrorsNameLayerRankAndExpert) {
 TEST(OwnPlacement, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(Message("layers: {}\nslot: 1"),
             "f: keys: found slot, expected ranks, slots_per_rank and layers");
-  EXPECT_EQ(Message("ranks: 4\nlayers: {}"), "f: ranks: found 4, expected a whole number, 2 to 2");
+  EXPECT_EQ(Message("ranks: 4\nlayers: {}"), "f: ranks: found 4, expected 2");
   EXPECT_EQ(Message("layers: {0: [[0, 1], [2, 3]]}"),
             "f: layer 0: found experts, expected none: it is dense");
   EXPECT_THAT(Message("layers: {3: {}}"), HasSubstr("layers: found 3, expected a whole number"));
@@ -127,6 +127,14 @@ TEST(OwnPlacement, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(Message("layers: {1: {replicas: {3: 3}}}"), HasSubstr("found 3, expected a whole"));
   EXPECT_THAT(Message("layers: {1: {pin: {3: 0}, replicas: {3: 2}}}"), HasSubstr("pinned too"));
   EXPECT_THAT(Message("slots_per_rank: 100000000000"), HasSubstr("1 to 4096"));
+}
+
+TEST(OwnPlacement, RefusesWhatIsSaidTwice) {
+  EXPECT_EQ(Message("layers: {1: {pin: {3: 0, 03: 1}}}"),
+            "f: layer 1, pin, expert 3: found it twice, expected it once");
+  EXPECT_EQ(Message("layers: {1: {replicas: {3: 1, 03: 2}}}"),
+            "f: layer 1, replicas, expert 3: found it twice, expected it once");
+  EXPECT_EQ(Message("layers: {1: {}, 01: {}}"), "f: layer 1: found it twice, expected it once");
 }
 
 TEST(TensorRtLlmPlacement, TakesYamlAndJson) {
