@@ -61,10 +61,12 @@ void PrintText(const ModelInspection& model, const InspectOptions& options) {
   line("parameters", absl::StrCat(Grouped(info.parameters), " total, ",
                                   Grouped(info.active_parameters), " active for a token"));
   line("compute", absl::StrCat(info.compute, " with ", info.kernels, " kernels"));
-  line("memory", absl::StrCat(FormatBytes(static_cast<int64_t>(plan.weights_bytes) +
-                                          static_cast<int64_t>(model.kv_bytes) +
-                                          static_cast<int64_t>(plan.workspace_bytes)),
-                              " in all"));
+  const auto rank_bytes =
+      static_cast<int64_t>(plan.weights_bytes + model.kv_bytes + plan.workspace_bytes);
+  line("memory", info.ranks == 1
+                     ? absl::StrCat(FormatBytes(rank_bytes), " in all")
+                     : absl::StrCat(FormatBytes(rank_bytes), " on each rank, ",
+                                    FormatBytes(info.ranks * rank_bytes), " on all ", info.ranks));
   line("  weights", FormatBytes(static_cast<int64_t>(plan.weights_bytes)));
   line("  KV cache",
        absl::StrCat(FormatBytes(static_cast<int64_t>(model.kv_bytes)), " for ",
@@ -125,7 +127,7 @@ int RunInspect(const std::vector<std::string>& arguments) {
   } else {
     PrintText(*model, options);
   }
-  return kDone;
+  return FinishOutput("inspect");
 }
 
 }  // namespace ballast

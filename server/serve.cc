@@ -115,6 +115,7 @@ void LogPlan(const ModelInspection& model, const ServeOptions& options, Log& log
                        {"kernels", info.kernels},
                        {"compute", info.compute},
                        {"weights", info.weights},
+                       {"ranks", info.ranks},
                        {"threads", model.threads}});
   log.Info("memory plan", {{"weights_bytes", model.plan.weights_bytes},
                            {"kv_bytes", model.kv_bytes},

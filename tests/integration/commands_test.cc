@@ -66,6 +66,12 @@ TEST(Commands, InspectCountsEverySlot) {
   EXPECT_EQ(WeightsBytes("16"), WeightsBytes("8") + 8 * slot);
 }
 
+TEST(Commands, InspectTellsARanksMemoryFromThatOfAll) {
+  EXPECT_THAT(Ballast({"inspect", kBundledModel}).out, HasSubstr("MiB in all\n"));
+  EXPECT_THAT(Ballast({"inspect", "--ranks", "4", "--kv-memory", "64MiB", kBundledModel}).out,
+              HasSubstr("MiB on each rank, "));
+}
+
 TEST(Commands, PlanConvertsBetweenFormats) {
   const auto plan = [](std::vector<std::string> more) {
     more.insert(more.begin(), {"plan", kBundledModel, "--ranks", "4"});
@@ -174,6 +180,25 @@ TEST(Commands, AnAnswerThatCannotBeWrittenIsAFailure) {
     std::vector<std::string> command = server.GenerateCommand({how, "--max-tokens", "4", "x"});
     command.insert(command.begin(), {"/bin/sh", "-c", "exec \"$0\" \"$@\" > /dev/full"});
     EXPECT_EQ(RunProgram(command).code, 1) << how;
+  }
+}
+
+// The built program with a full disk behind its stdout.
+Finished BallastIntoNothing(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(),
+                   {"/bin/sh", "-c", "exec \"$0\" \"$@\" > /dev/full", BALLAST_PROGRAM});
+  return RunProgram(arguments);
+}
+
+TEST(Commands, OutputThatCannotBeWrittenIsAFailure) {
+  const ServedModel server;
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"inspect", kBundledModel},
+        {"plan", kBundledModel},
+        {"top", "--once", "--server", server.grpc()}}) {
+    const Finished lost = BallastIntoNothing(command);
+    EXPECT_EQ(lost.code, 1) << command.front();
+    EXPECT_THAT(lost.err, HasSubstr("stdout: ")) << command.front();
   }
 }
 
