@@ -135,7 +135,7 @@ absl::Status WriteBalanceState(const std::string& path, const BalanceState& stat
     if (!file) return SystemError("cannot write", fresh);
   }
   if (std::rename(fresh.c_str(), path.c_str()) != 0) {
-    const absl::Status error = SystemError("cannot replace", path);
+    absl::Status error = SystemError("cannot replace", path);
     std::remove(fresh.c_str());
     return error;
   }
