@@ -46,14 +46,14 @@ class StoreOfRendezvous final : public gloo::rendezvous::Store {
   }
 
   std::vector<char> get(const std::string& key) override {
+    // Gloo's keys are "3" and "rank_3".
+    peer_ = key.substr(key.find_last_not_of("0123456789") + 1);
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         deadline_ - std::chrono::steady_clock::now());
     const auto value = rendezvous_.Get(prefix_ + key, std::max(left, std::chrono::milliseconds(1)));
     if (absl::IsDeadlineExceeded(value.status())) {
-      // Gloo's keys are "3" and "rank_3".
-      const std::string rank = key.substr(key.find_last_not_of("0123456789") + 1);
       Require(absl::DeadlineExceededError(
-          absl::StrCat("rank ", rank, " did not connect for ", purpose_,
+          absl::StrCat("rank ", peer_, " did not connect for ", purpose_,
                        " in time: ", std::string(value.status().message()))));
     }
     Require(value.status());
@@ -68,6 +68,8 @@ class StoreOfRendezvous final : public gloo::rendezvous::Store {
   }
 
   const absl::Status& error() const { return error_; }
+  // The rank whose address was read last: Gloo connects to one after another.
+  const std::string& peer() const { return peer_; }
 
  private:
   void Require(const absl::Status& status) {
@@ -81,6 +83,7 @@ class StoreOfRendezvous final : public gloo::rendezvous::Store {
   const std::string prefix_;
   const std::chrono::steady_clock::time_point deadline_;
   absl::Status error_;
+  std::string peer_ = "another";
 };
 
 // Whether this machine can listen there. Gloo would find out too, but forgets memory when it
@@ -135,8 +138,8 @@ absl::StatusOr<std::unique_ptr<GlooMesh>> GlooMesh::Connect(const Meeting& meeti
   } catch (const std::exception& error) {
     if (!store.error().ok()) return store.error();
     return absl::UnavailableError(absl::StrCat("rank ", meeting.rank, " at ", meeting.address,
-                                               ": cannot connect for ", purpose, ": ",
-                                               Said(error)));
+                                               ": cannot connect to rank ", store.peer(), " for ",
+                                               purpose, ": ", Said(error)));
   }
   return mesh;
 }

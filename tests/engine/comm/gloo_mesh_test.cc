@@ -67,6 +67,37 @@ TEST(GlooMesh, SaysWhatTheRendezvousSaidWhenSomebodyDoesNotCome) {
             absl::UnavailableError("rank 1 has not joined"));
 }
 
+// Lets a rank tell its address and be gone before it asks for that of another.
+class LeavesEarly : public Rendezvous {
+ public:
+  explicit LeavesEarly(Rendezvous& rendezvous) : rendezvous_(rendezvous) {}
+  absl::Status Set(const std::string& key, const std::string& value) override {
+    return rendezvous_.Set(key, value);
+  }
+  absl::StatusOr<std::string> Get(const std::string& key,
+                                  std::chrono::milliseconds limit) override {
+    // Host names are exchanged before addresses.
+    if (key.find("rank_") == std::string::npos) return absl::UnavailableError("gone");
+    return rendezvous_.Get(key, limit);
+  }
+
+ private:
+  Rendezvous& rendezvous_;
+};
+
+TEST(GlooMesh, ARankThatIsGoneBeforeItConnectsIsNamed) {
+  test::RunMeeting(2, [](const Meeting& given) {
+    Meeting meeting = given;
+    meeting.limit = std::chrono::seconds(1);
+    LeavesEarly leaves(*given.rendezvous);
+    if (meeting.rank == 1) meeting.rendezvous = &leaves;
+    const absl::Status status = GlooMesh::Connect(meeting, "rows").status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(meeting.rank == 1 ? "gone" : "cannot connect to rank 1 for rows: "));
+  });
+}
+
 TEST(GlooMesh, AnAddressOfAnotherMachineIsAnError) {
   MemoryRendezvous rendezvous;
   Meeting meeting;
