@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -103,7 +104,12 @@ absl::StatusOr<LayerRules> ReadRules(const DocumentNode& entry, const Place& pla
       ASSIGN_OR_RETURN(const int expert,
                        ReadWhole(map->keys[i], 0, place.shape.experts - 1, place.name, where));
       const std::string of = absl::StrCat(where, ", expert ", expert);
-      if (map == entry.Find("pin")) {
+      const bool pins = map == entry.Find("pin");
+      // As 5 and 05, which are two keys.
+      if (pins ? rules.pins.contains(expert) : rules.replicas.contains(expert)) {
+        return PlacementError(place.name, of, "it twice", "it once");
+      }
+      if (pins) {
         ASSIGN_OR_RETURN(rules.pins[expert], ReadRanks(map->items[i], place, of));
         continue;
       }
@@ -202,12 +208,16 @@ absl::StatusOr<std::map<int, LayerRules>> ReadLayerRules(const DocumentNode& lay
       ASSIGN_OR_RETURN(rules[layer], ReadRules(*all, {name, shape, layer}));
     }
   }
+  std::set<int> named;
   for (size_t i = 0; i < layers.keys.size(); ++i) {
     if (layers.keys[i] == "all") continue;
     ASSIGN_OR_RETURN(const int layer,
                      ReadWhole(layers.keys[i], 0, shape.layers - 1, name, "layers"));
     if (!std::binary_search(shape.moe_layers.begin(), shape.moe_layers.end(), layer)) {
       return PlacementError(name, absl::StrCat("layer ", layer), "experts", "none: it is dense");
+    }
+    if (!named.insert(layer).second) {
+      return PlacementError(name, absl::StrCat("layer ", layer), "it twice", "it once");
     }
     ASSIGN_OR_RETURN(rules[layer], ReadRules(layers.items[i], {name, shape, layer}));
   }
