@@ -19,6 +19,10 @@ int RunInspect(const std::vector<std::string>& arguments);
 int RunPlan(const std::vector<std::string>& arguments);
 int RunTop(const std::vector<std::string>& arguments);
 
+// What a command ends with that has written its answer to stdout: kFailed, and why on stderr, when
+// not all of it was taken.
+int FinishOutput(const std::string& command);
+
 // Says on stderr what is wrong with a command line; returns kWrongUsage.
 int ReportUsage(const std::string& command, const absl::Status& status);
 

@@ -63,6 +63,12 @@ int Run(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
+int FinishOutput(const std::string& command) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return kDone;
+  std::fprintf(stderr, "ballast %s: stdout: the answer cannot be written\n", command.c_str());
+  return kFailed;
+}
+
 int ReportUsage(const std::string& command, const absl::Status& status) {
   std::fprintf(stderr, "ballast %s: %s\nSee ballast %s --help.\n", command.c_str(),
                std::string(status.message()).c_str(), command.c_str());

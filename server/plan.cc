@@ -35,7 +35,7 @@ int RunPlan(const std::vector<std::string>& arguments) {
     std::fprintf(stderr, "ballast plan: warning: %s\n", warning.c_str());
   }
   std::fputs(placement->text.c_str(), stdout);
-  return kDone;
+  return FinishOutput("plan");
 }
 
 }  // namespace ballast

@@ -113,8 +113,8 @@ grpc::Status ShowOnce(const Connection& server, grpc::ClientContext& context, do
   if (!status.ok()) return status;
   view.title = server.title;
   view.watched_moves = view.load.slot_moves();
-  display.Show(view);
-  return status;
+  if (display.Show(view)) return status;
+  return {grpc::StatusCode::DATA_LOSS, "stdout: the frame cannot be written"};
 }
 
 grpc::Status Watch(const Connection& server, grpc::ClientContext& context, double interval,
