@@ -17,6 +17,11 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kRetry(250);
 // A value that is asked for within its limit may need this much longer to travel.
 constexpr std::chrono::seconds kTravel(5);
+// A leader that started a little later than this rank gives up as much later, and says who is
+// missing.
+constexpr std::chrono::seconds kLeaderSays(1);
+
+double Seconds(std::chrono::milliseconds time) { return static_cast<double>(time.count()) / 1000; }
 
 std::unique_ptr<grpc::ClientContext> Within(std::chrono::milliseconds limit) {
   auto context = std::make_unique<grpc::ClientContext>();
@@ -67,16 +72,23 @@ absl::StatusOr<uint64_t> MembershipClient::Join(int rank, int world_size,
   do {
     v1::JoinResponse response;
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
-    status = stub_->calls->Join(Within(left).get(), request, &response);
+    status = stub_->calls->Join(Within(left + kLeaderSays).get(), request, &response);
     if (status.ok()) return response.epoch();
-    if (status.error_code() != grpc::StatusCode::UNAVAILABLE) {
+    if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED &&
+        status.error_details().empty()) {  // the leader gives its errors details
+      return absl::DeadlineExceededError(
+          absl::StrCat("leader ", leader_, ": did not say within ", Seconds(limit),
+                       " s that all ranks have joined; its log names those that are missing"));
+    }
+    // The leader is not there yet, or has its hands full.
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&
+        status.error_code() != grpc::StatusCode::RESOURCE_EXHAUSTED) {
       return stub_->Status(leader_, status);
     }
     std::this_thread::sleep_for(kRetry);
   } while (Clock::now() < end);
   return absl::DeadlineExceededError(absl::StrCat("leader ", leader_, ": not there within ",
-                                                  static_cast<double>(limit.count()) / 1000,
-                                                  " s: ", status.error_message()));
+                                                  Seconds(limit), " s: ", status.error_message()));
 }
 
 absl::Status MembershipClient::Set(const std::string& key, const std::string& value) {

@@ -122,6 +122,33 @@ TEST(MembershipServer, ARankThatGivesUpLeavesItsPlace) {
   second.join();
 }
 
+TEST(MembershipServer, ARankWhoseLeaderSaysNothingSaysSo) {
+  Leader leader(3);  // rank 2 never comes, and nobody gathers
+  const absl::Status status =
+      MembershipClient(leader.address).Join(1, 3, kFacts, milliseconds(50)).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("leader " + leader.address + ": did not say within 0.05 s that all ranks"));
+}
+
+TEST(MembershipServer, ALeaderWithItsHandsFullIsAskedAgain) {
+  Leader leader(2);
+  std::vector<std::thread> crowd;
+  for (int i = 0; i < 64; ++i) {
+    crowd.emplace_back([&] { (void)MembershipClient(leader.address).Get("open", kLong); });
+  }
+  std::this_thread::sleep_for(milliseconds(300));  // most likely they all wait by then
+  std::thread rank([&] {
+    EXPECT_EQ(MembershipClient(leader.address).Join(1, 2, kFacts, kLong).status(),
+              absl::OkStatus());
+  });
+  std::this_thread::sleep_for(milliseconds(300));  // likewise
+  EXPECT_EQ(leader.rendezvous.Set("open", ""), absl::OkStatus());
+  EXPECT_EQ(leader.membership.Gather(kLong), absl::OkStatus());
+  rank.join();
+  for (std::thread& one : crowd) one.join();
+}
+
 TEST(MembershipServer, ALeaderThatIsNotThereIsNamedWithinTheLimit) {
   const std::string address = FreeAddress();
   MembershipClient client(address);
