@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/request.h"
 
 namespace ballast {
 namespace {
@@ -152,9 +153,9 @@ absl::Status Balancer::CheckRequest(const PlacementRequest& request, Changes& ch
           absl::StrCat("layer ", layer, ": found a placement, it has no experts"));
     }
     if (wanted.slots_per_rank != held.slots_per_rank) {
-      return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": found slots_per_rank ",
-                                                     wanted.slots_per_rank, ", its ranks have ",
-                                                     held.slots_per_rank));
+      return FieldError("placement.layers.slots_per_rank",
+                        absl::StrCat(wanted.slots_per_rank, " in layer ", layer),
+                        absl::StrCat(held.slots_per_rank, ", as its ranks have"));
     }
     RETURN_IF_ERROR(
         ValidatePlacement(wanted, static_cast<int>(layer), model_.experts, world_.size()));

@@ -231,7 +231,9 @@ TEST_F(BalancerTest, WhatCannotBeAppliedIsRefusedWithTheReason) {
 
   PlacementRequest wide = Swapped();
   wide.layers[1] = EvenPlacement(kExperts, kRanks, 5);
-  EXPECT_THAT(std::string(refusal(wide).message()), HasSubstr("slots_per_rank 5"));
+  EXPECT_THAT(std::string(refusal(wide).message()),
+              HasSubstr("placement.layers.slots_per_rank: found 5 in layer 1, expected "));
+  EXPECT_TRUE(refusal(wide).GetPayload(kFieldPayload).has_value());
 
   PlacementRequest twice = Swapped();
   twice.layers[1].slot_expert[0] = twice.layers[1].slot_expert[1];
