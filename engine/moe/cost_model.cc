@@ -16,6 +16,10 @@ constexpr double kLeastSpread = 1.25;
 constexpr size_t kFewLines = 5;    // with fewer, what was restored stands
 constexpr size_t kFewSteps = 3;    // likewise
 constexpr double kMaxRatio = 1e5;  // tiles that one floor may cost
+// What the speed of a rank that is not measured grows by in a step: from the least to the fastest
+// within 12, so that with half a window of patience it takes 20.
+constexpr double kHope = 1.45;
+constexpr int kMaxPatience = 16;  // of the short one
 
 double TilesPerExpert(const ExpertTiming& timing) {
   return static_cast<double>(timing.tiles) / timing.live_experts;
@@ -58,6 +62,7 @@ CostModel::CostModel(const CostModelOptions& options)
   CHECK(options.ranks > 0 && options.pace_window > 0 && options.ratio_window > 0);
   for (RankWindow& window : ranks_) {
     window.steps.reserve(static_cast<size_t>(options.pace_window));
+    window.patience = ShortPatience();
   }
   lines_.reserve(static_cast<size_t>(options.ratio_window));
   layers_.reserve(kMaxLayers);
@@ -101,6 +106,7 @@ void CostModel::Observe(int rank, std::span<const ExpertTiming> layers) {
       layers_.push_back(timing);
     }
   }
+  See(ranks_[rank], !layers_.empty());
   if (layers_.empty()) {
     return;
   }
@@ -134,6 +140,31 @@ void CostModel::Observe(int rank, std::span<const ExpertTiming> layers) {
     window.steps[window.next] = step;
     window.next = (window.next + 1) % size;
   }
+}
+
+void CostModel::See(RankWindow& window, bool measured) const {
+  if (!measured) {
+    window.unseen = std::min(window.unseen + 1, 2 * kMaxPatience * ShortPatience());
+    return;
+  }
+  if (window.unseen >= window.patience) {
+    window.patience = std::min(2 * window.patience, kMaxPatience * ShortPatience());
+    window.steps.clear();
+    window.next = 0;
+    window.prior = 0;
+  } else if (window.steps.size() == static_cast<size_t>(options_.pace_window)) {
+    window.patience = ShortPatience();
+  }
+  window.unseen = 0;
+}
+
+double CostModel::Hope(const RankWindow& window, double speed) const {
+  const int steps = window.unseen - window.patience;
+  if (steps <= 0) {
+    return speed;
+  }
+  constexpr double kLeast = static_cast<double>(kMinSpeed) / kNominalSpeed;
+  return std::min(1.0, std::max(speed, kLeast) * std::pow(kHope, steps));
 }
 
 void CostModel::ObserveLine(const ExpertTiming& a, const ExpertTiming& b) {
@@ -198,8 +229,9 @@ CostState CostModel::state() const {
       state.tile_seconds = pace;
     }
   }
-  for (double& speed : state.speed) {
-    speed = speed > 0 ? state.tile_seconds / speed : 1;
+  for (size_t rank = 0; rank < ranks_.size(); ++rank) {
+    double& speed = state.speed[rank];
+    speed = Hope(ranks_[rank], speed > 0 ? state.tile_seconds / speed : 1);
   }
   state.floor_seconds = ratio * state.tile_seconds;
   return state;

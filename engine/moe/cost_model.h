@@ -9,6 +9,11 @@
 // - pace: the median layer of a step, then the median over the last steps of the rank.
 // So a throttled rank is seen when just over half of its window is slow, and forgotten as fast,
 // while a spike of any height moves nothing. The fastest rank's speed is nominal.
+//
+// A slow rank may get no rows at all, and then nobody would see it recover. So the speed of one
+// that has not been measured for half a window rises step by step until it gets some; what is
+// measured then replaces all that was known. While that shows it as slow as before, the next try
+// comes later, at most 16 half windows.
 #pragma once
 
 #include <cstddef>
@@ -55,8 +60,8 @@ class CostModel {
   // is for another number of ranks or not finite and positive; then nothing changes.
   absl::Status Restore(const CostState& state);
 
-  // A rank's timings of one step, any number of layers. Timings without live experts or without a
-  // positive finite time count for nothing.
+  // A rank's timings of one step, any number of layers; none: it had no rows. Timings without live
+  // experts or without a positive finite time count for nothing.
   void Observe(int rank, std::span<const ExpertTiming> layers);
 
   // Brings tile_rows, tile_cost, floor_cost (in nanoseconds) and speed of `costs` up to date and
@@ -79,11 +84,19 @@ class CostModel {
     std::vector<ExpertTiming> steps;  // ring: the median layer of each
     size_t next = 0;
     double prior = 0;  // pace from Restore; 0: none
+    int unseen = 0;    // steps since the last that was measured
+    int patience = 0;  // steps without measurement before hope begins
   };
 
   void ObserveLine(const ExpertTiming& a, const ExpertTiming& b);
   double Ratio() const;
   double Pace(int rank, double ratio) const;
+  // Half a window.
+  int ShortPatience() const { return (options_.pace_window + 1) / 2; }
+  // Counts a step of a rank that was or was not measured.
+  void See(RankWindow& window, bool measured) const;
+  // The speed to count on, given the one last measured.
+  double Hope(const RankWindow& window, double speed) const;
 
   CostModelOptions options_;
   std::vector<RankWindow> ranks_;

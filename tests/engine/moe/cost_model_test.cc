@@ -103,6 +103,34 @@ TEST(CostModel, SeesAThrottledRankWithinTwentyStepsAndItsRecoveryAsFast) {
   }
 }
 
+TEST(CostModel, SeesTheRecoveryOfARankThatGotNoRowsForBeingSlow) {
+  constexpr int kGone = 1;
+  CostModel model({.ranks = 2, .tile_rows = 16});
+  // Rank 1 has rows only while it counts as fast enough for one.
+  const auto run = [&](int steps, double slowness) {
+    int measured = 0;
+    for (int step = 0; step < steps; ++step) {
+      const bool has_rows = model.state().speed[kGone] > 0.25;
+      measured += has_rows ? 1 : 0;
+      const std::vector<ExpertTiming> fast(4, {4, 8, 1e-4});
+      const std::vector<ExpertTiming> slow(4, {4, 8, 1e-4 * slowness});
+      model.Observe(0, fast);
+      model.Observe(kGone, has_rows ? slow : std::vector<ExpertTiming>());
+    }
+    return measured;
+  };
+  run(40, 1);
+  run(20, 20);
+  EXPECT_LT(model.state().speed[kGone], 0.25);
+  run(25, 1);
+  EXPECT_NEAR(model.state().speed[kGone], 1, 0.01);
+  // While it stays slow it is tried ever more rarely.
+  run(20, 20);
+  EXPECT_LE(run(1000, 20), 12);
+  run(150, 1);
+  EXPECT_NEAR(model.state().speed[kGone], 1, 0.01);
+}
+
 TEST(CostModel, TenfoldSpikesMoveNothing) {
   CostModel model({.ranks = 2, .tile_rows = 1});
   Machine machine(model, 2);
