@@ -2,35 +2,22 @@
 // twice, has something else, dies or falls silent.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <memory>
 
 #include "tests/integration/served_model.h"
+#include "tests/support/free_address.h"
 
 namespace ballast {
 namespace {
 
+using test::FreeAddress;
 using ::testing::HasSubstr;
 
 constexpr char kOtherModel[] = BALLAST_SOURCE_DIR "/tests/data/goldens/mixtral";
-
-std::string FreeAddress() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  EXPECT_EQ(bind(socket, reinterpret_cast<sockaddr*>(&address), length), 0);
-  getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length);
-  close(socket);
-  return "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-}
 
 using Arguments = std::vector<std::string>;
 

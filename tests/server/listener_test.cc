@@ -25,7 +25,7 @@ std::unique_ptr<Listener> Open(const std::string& address = "127.0.0.1:0") {
   return *std::move(listener);
 }
 
-// Counts and closes what is taken.
+// Counts and closes what is taken. Outlives the listener.
 class Taken {
  public:
   Listener::Take Take() {
@@ -51,9 +51,11 @@ class Taken {
   int count_ = 0;
 };
 
+// Takes one descriptor, or is not connected when there is none: the context, which takes some of
+// its own, is made before.
 class Client {
  public:
-  explicit Client(const Listener& listener) : socket_(context_) {
+  Client(boost::asio::io_context& context, const Listener& listener) : socket_(context) {
     socket_.connect(
         {boost::asio::ip::address_v4::loopback(), static_cast<uint16_t>(listener.port())}, error_);
   }
@@ -66,31 +68,32 @@ class Client {
   }
 
  private:
-  boost::asio::io_context context_;
   tcp::socket socket_;
   error_code error_;
 };
 
 TEST(Listener, HandsConnectionsOnUntilItIsStopped) {
+  Taken taken;
   const auto listener = Open();
   EXPECT_THAT(listener->address(), StartsWith("127.0.0.1:"));
-  Taken taken;
   listener->Start(taken.Take());
-  Client first(*listener);
+  boost::asio::io_context context;
+  Client first(context, *listener);
   EXPECT_TRUE(first.AwaitClosed());
-  Client second(*listener);
+  Client second(context, *listener);
   EXPECT_TRUE(second.AwaitClosed());
   taken.Await(2);
   listener->Stop();
-  EXPECT_FALSE(Client(*listener).connected());
+  EXPECT_FALSE(Client(context, *listener).connected());
   EXPECT_EQ(taken.count(), 2);
 }
 
 TEST(Listener, EveryAddressOfAHostIsListenedOn) {
-  const auto listener = Open("localhost:0");
   Taken taken;
+  const auto listener = Open("localhost:0");
   listener->Start(taken.Take());
-  Client client(*listener);  // by its IPv4 address
+  boost::asio::io_context context;
+  Client client(context, *listener);  // by its IPv4 address
   EXPECT_TRUE(client.AwaitClosed());
 }
 
@@ -121,29 +124,31 @@ class FewDescriptors {
 };
 
 TEST(Listener, GoesOnAfterDescriptorsHaveRunOut) {
-  const auto listener = Open();
   Taken taken;
+  const auto listener = Open();
   listener->Start(taken.Take());
+  boost::asio::io_context context;
   {
     const FewDescriptors few(40);
     std::vector<std::unique_ptr<Client>> clients;
-    // Each client of this process takes one too, so that none is left in the end.
+    // The clients are of this process too, so that none is left in the end.
     do {
-      clients.push_back(std::make_unique<Client>(*listener));
+      clients.push_back(std::make_unique<Client>(context, *listener));
     } while (clients.back()->connected());
   }
   const int before = taken.count();
-  Client late(*listener);
+  Client late(context, *listener);
   EXPECT_TRUE(late.AwaitClosed());
   taken.Await(before + 1);
 }
 
 TEST(Listener, TurnsAwayWhatWouldTakeTheLastDescriptors) {
-  const auto listener = Open();
   Taken taken;
+  const auto listener = Open();
   listener->Start(taken.Take());
+  boost::asio::io_context context;
   const FewDescriptors few(20);
-  Client client(*listener);
+  Client client(context, *listener);
   ASSERT_TRUE(client.connected());
   EXPECT_TRUE(client.AwaitClosed());
   EXPECT_EQ(taken.count(), 0);

@@ -1,37 +1,22 @@
 #include "server/membership_server.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <future>
 #include <thread>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/membership_client.h"
+#include "tests/support/free_address.h"
 
 namespace ballast {
 namespace {
 
 using std::chrono::milliseconds;
+using test::FreeAddress;
 using testing::HasSubstr;
 
 constexpr milliseconds kLong = std::chrono::minutes(1);
 const std::vector<JoinFact> kFacts = {{"checkpoint", "abc"}};
-
-std::string FreeAddress() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  EXPECT_EQ(bind(socket, reinterpret_cast<sockaddr*>(&address), length), 0);
-  getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length);
-  close(socket);
-  return "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-}
 
 // A leader that gathers a world.
 struct Leader {
