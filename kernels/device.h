@@ -148,12 +148,20 @@ struct Stream {
   void* handle = nullptr;
 };
 
+// What `allocate` promises, kept by the pieces that one allocation is cut into.
+inline constexpr size_t kMemoryAlignment = 64;
+
+constexpr size_t AlignUp(size_t bytes) {
+  return (bytes + kMemoryAlignment - 1) / kMemoryAlignment * kMemoryAlignment;
+}
+
 struct Device {
   const char* name;     // "cpu"
   const char* kernels;  // "reference", "avx2", "avx512"; shown in logs and metrics
 
   // --- memory and streams -----------------------------------------------------------------------
-  // 64-byte aligned memory, or null when there is none. `bytes` is given back to `release`.
+  // Memory aligned to kMemoryAlignment, or null when there is none. `bytes` is given back to
+  // `release`.
   void* (*allocate)(size_t bytes);
   void (*release)(void* data, size_t bytes);
   Stream (*create_stream)(int threads);

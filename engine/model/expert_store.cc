@@ -10,12 +10,8 @@
 namespace ballast {
 namespace {
 
-constexpr size_t kAlignment = 64;
-
-size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
 size_t MatrixBytes(const PackedMatrix& matrix, const Device& device) {
-  return Aligned(device.packed_bytes(matrix.type, matrix.n, matrix.k));
+  return AlignUp(device.packed_bytes(matrix.type, matrix.n, matrix.k));
 }
 
 bool Fits(const ExpertBytes& need, const ExpertBytes& room) {

@@ -1,19 +1,13 @@
 #include "engine/model/weight_arena.h"
 
 namespace ballast {
-namespace {
-
-// What `allocate` promises for its own blocks, kept for the pieces of one.
-constexpr size_t kAlignment = 64;
-
-}  // namespace
 
 size_t PlacedBytes(const WeightSource& source, DType type, const Device& device, Compute compute) {
   const size_t bytes = source.matrix != nullptr
                            ? device.packed_bytes(PackedType(type, compute, source.keeps_precision),
                                                  source.rows, source.cols)
                            : static_cast<size_t>(source.rows) * sizeof(float);
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return AlignUp(bytes);
 }
 
 size_t ArenaBytes(const std::vector<WeightSource>& list, const Checkpoint* checkpoint,

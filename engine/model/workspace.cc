@@ -5,8 +5,6 @@
 namespace ballast {
 namespace {
 
-constexpr size_t kAlignment = 64;
-
 // Hands out aligned pieces of one block of memory.
 class Arena {
  public:
@@ -14,7 +12,7 @@ class Arena {
 
   void* Take(size_t bytes) {
     void* piece = base_ == nullptr ? nullptr : base_ + bytes_;
-    bytes_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    bytes_ += AlignUp(bytes);
     return piece;
   }
   MatView Matrix(DType type, int64_t rows, int64_t cols) {

@@ -5,11 +5,6 @@
 #include "absl/strings/str_cat.h"
 
 namespace ballast {
-namespace {
-
-constexpr size_t kAlignment = 64;
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<ExpertLoans>> ExpertLoans::Create(WeightExchange& exchange,
                                                                  const Device& device,
@@ -43,7 +38,7 @@ void ExpertLoans::Borrow(int peer, size_t spill, const MlpWeights& shape) {
     const size_t bytes = device_.packed_bytes(matrix->type, matrix->n, matrix->k);
     matrix->data = next;
     received_.push_back({peer, next, bytes});
-    next += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    next += AlignUp(bytes);
   }
 }
 
