@@ -92,7 +92,7 @@ HttpPage HealthPage(const GrpcServer& grpc, const Engine* engine) {
 }
 
 HttpPages MakePages(const GrpcServer& grpc, const std::atomic<Engine*>& engine, Metrics& metrics) {
-  constexpr char kPrometheusText[] = "text/plain; version=0.0.4; charset=utf-8";
+  static constexpr char kPrometheusText[] = "text/plain; version=0.0.4; charset=utf-8";
   HttpPages pages;
   pages["/health"] = [&] { return HealthPage(grpc, engine.load()); };
   pages["/metrics"] = [&] {
