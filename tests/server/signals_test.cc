@@ -32,5 +32,16 @@ TEST(Signals, EachIsCountedAndNobodyDies) {
   EXPECT_EQ(counts, (std::vector<int>{1, 2}));
 }
 
+TEST(Signals, ASignalAndItsEchoAreOneRequest) {
+  const StopCounter::Time start{};
+  const auto ms = [start](int count) { return start + std::chrono::milliseconds(count); };
+  StopCounter counter;
+  EXPECT_EQ(counter.Count(SIGTERM, start), 1);
+  EXPECT_EQ(counter.Count(SIGTERM, ms(1)), 0);
+  EXPECT_EQ(counter.Count(SIGTERM, ms(199)), 0);
+  EXPECT_EQ(counter.Count(SIGTERM, ms(200)), 2);
+  EXPECT_EQ(counter.Count(SIGINT, ms(201)), 3);
+}
+
 }  // namespace
 }  // namespace ballast
