@@ -43,8 +43,17 @@ Balancer::Balancer(World& world, BalancedModel model, BalancerOptions options, E
       pinned_(model_.placement.size(), 0),
       last_replan_(Clock::now()),
       next_move_(Clock::now()) {
-  if (options_.learned && cost_model_.Restore(*options_.learned).ok()) cost_model_.Publish(costs_);
+  if (options_.learned) RestoreCosts(*options_.learned);
   worker_ = std::thread([this] { Work(); });
+}
+
+void Balancer::RestoreCosts(const CostState& learned) {
+  const absl::Status status = cost_model_.Restore(learned);
+  if (status.ok()) {
+    cost_model_.Publish(costs_);
+  } else {
+    Notice(true, absl::StrCat("costs of the balance state ignored: ", status.message()));
+  }
 }
 
 Balancer::~Balancer() {

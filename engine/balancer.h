@@ -110,6 +110,8 @@ class Balancer {
   absl::Status RunMoves(const std::vector<SlotMove>& moves, bool paced);
   absl::Status Commit(Changes changes, MoveCause cause, int64_t moves);
   void Notice(bool warning, const std::string& text) const;
+  void NoticeEndedEarly(const std::string& what, const absl::Status& status);
+  void RestoreCosts(const CostState& learned);
   void SaveState() const;
 
   World& world_;

@@ -21,6 +21,16 @@ void Balancer::Notice(bool warning, const std::string& text) const {
   if (events_.on_notice) events_.on_notice(warning, text);
 }
 
+// Ending with the engine is nothing to warn of.
+void Balancer::NoticeEndedEarly(const std::string& what, const absl::Status& status) {
+  bool stopping = false;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping = stop_;
+  }
+  Notice(!stopping, absl::StrCat(what, " ended early: ", status.message()));
+}
+
 void Balancer::Work() {
   Clock::time_point next_save = Clock::now() + kSaveInterval;
   while (true) {
@@ -103,7 +113,7 @@ void Balancer::Replan() {
   if (!acts_) return;
   const absl::Status status = RunChanges(changes, MoveCause::kReplan);
   if (!status.ok()) {
-    Notice(true, absl::StrCat("replan ended early: ", status.message()));
+    NoticeEndedEarly("replan", status);
     return;
   }
   watch_ = Watch{current, CopyLoad(0).steps};
@@ -128,7 +138,7 @@ void Balancer::JudgeReplan() {
   Notice(false, absl::StrCat("roll back ", changes.size(),
                              " layers: the load since the last replan suits the old placement"));
   const absl::Status status = RunChanges(changes, MoveCause::kRollback);
-  if (!status.ok()) Notice(true, absl::StrCat("rollback ended early: ", status.message()));
+  if (!status.ok()) NoticeEndedEarly("rollback", status);
 }
 
 absl::Status Balancer::RunChanges(const Changes& changes, MoveCause cause) {

@@ -15,6 +15,7 @@
 namespace ballast {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -110,7 +111,7 @@ class BalancerTest : public testing::Test {
     };
     events.on_notice = [this](bool warning, const std::string& text) {
       const std::lock_guard lock(mutex_);
-      if (warning) warnings_ += text + "\n";
+      (warning ? warnings_ : notices_) += text + "\n";
     };
     balancer_ = std::make_unique<Balancer>(world_, TwoMoeLayers(slots_per_rank), std::move(options),
                                            std::move(events), [this] { ++wakes_; });
@@ -143,6 +144,10 @@ class BalancerTest : public testing::Test {
     }
     return done();
   }
+  std::string notices() {
+    const std::lock_guard lock(mutex_);
+    return notices_;
+  }
   std::string warnings() {
     const std::lock_guard lock(mutex_);
     return warnings_;
@@ -166,6 +171,7 @@ class BalancerTest : public testing::Test {
  private:
   std::mutex mutex_;
   std::string warnings_;  // guarded by mutex_
+  std::string notices_;   // likewise
 };
 
 BalancerOptions Assigning() {
@@ -335,6 +341,14 @@ TEST_F(BalancerTest, AThrottledRankIsSeenWithinTwentyStepsAndForgottenAsFast) {
   EXPECT_NEAR(plan_.costs.speed[1], kNominalSpeed, kNominalSpeed * 0.1);
 }
 
+TEST_F(BalancerTest, LearnedCostsThatDoNotFitAreIgnoredWithAWarning) {
+  BalancerOptions options = Assigning();
+  options.learned = CostState{1e-6, 1e-6, {1, 1, 1}};
+  Start(std::move(options));
+  EXPECT_THAT(warnings(), AllOf(HasSubstr("costs of the balance state ignored"),
+                                HasSubstr("3 ranks, expected 2")));
+}
+
 TEST_F(BalancerTest, CountsWhereRowsWentAndRan) {
   Start(Assigning());
   Step({7, 0, 0, 1, 2, 3, 4, 3}, {1e-6, 1e-6});
@@ -403,7 +417,10 @@ TEST_F(ReplanTest, WhatTheLoadSinceSuitsWorseIsRolledBack) {
 
 TEST_F(ReplanTest, ObserveActsOnNothing) {
   Start(Planning("observe"), 4);
-  SkewedStepsUntil(500, [] { return false; });
+  const auto has_planned = [&] { return !notices().empty(); };
+  EXPECT_TRUE(SkewedStepsUntil(20000, has_planned));
+  EXPECT_THAT(notices(), AllOf(HasSubstr("replan: "), HasSubstr("observed only")));
+  SkewedStepsUntil(100, [] { return false; });
   EXPECT_EQ(version(), 1);
   EXPECT_THAT(world_.moves(), IsEmpty());
 }

@@ -1,6 +1,8 @@
 #include "engine/comm/gloo_mesh.h"
 
 #include <barrier>
+#include <chrono>
+#include <latch>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -67,34 +69,41 @@ TEST(GlooMesh, SaysWhatTheRendezvousSaidWhenSomebodyDoesNotCome) {
             absl::UnavailableError("rank 1 has not joined"));
 }
 
-// Lets a rank tell its address and be gone before it asks for that of another.
-class LeavesEarly : public Rendezvous {
+// Two ranks tell each other their addresses, after their host names; rank 1 is gone by the time
+// that rank 0 learns its.
+class LeftByRank1 : public Rendezvous {
  public:
-  explicit LeavesEarly(Rendezvous& rendezvous) : rendezvous_(rendezvous) {}
+  LeftByRank1(Rendezvous& rendezvous, int rank, std::latch& left)
+      : rendezvous_(rendezvous), rank_(rank), left_(left) {}
   absl::Status Set(const std::string& key, const std::string& value) override {
     return rendezvous_.Set(key, value);
   }
   absl::StatusOr<std::string> Get(const std::string& key,
                                   std::chrono::milliseconds limit) override {
-    // Host names are exchanged before addresses.
-    if (key.find("rank_") == std::string::npos) return absl::UnavailableError("gone");
+    const bool of_host_name = key.find("rank_") != std::string::npos;
+    if (!of_host_name && rank_ == 1) return absl::UnavailableError("gone");
+    if (!of_host_name) left_.wait();
     return rendezvous_.Get(key, limit);
   }
 
  private:
   Rendezvous& rendezvous_;
+  const int rank_;
+  std::latch& left_;
 };
 
 TEST(GlooMesh, ARankThatIsGoneBeforeItConnectsIsNamed) {
-  test::RunMeeting(2, [](const Meeting& given) {
+  std::latch left(1);
+  test::RunMeeting(2, [&left](const Meeting& given) {
     Meeting meeting = given;
     meeting.limit = std::chrono::seconds(1);
-    LeavesEarly leaves(*given.rendezvous);
-    if (meeting.rank == 1) meeting.rendezvous = &leaves;
+    LeftByRank1 rendezvous(*given.rendezvous, meeting.rank, left);
+    meeting.rendezvous = &rendezvous;
     const absl::Status status = GlooMesh::Connect(meeting, "rows").status();
     EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
     EXPECT_THAT(std::string(status.message()),
                 HasSubstr(meeting.rank == 1 ? "gone" : "cannot connect to rank 1 for rows: "));
+    if (meeting.rank == 1) left.count_down();
   });
 }
 
