@@ -99,7 +99,10 @@ const std::vector<LibraryRoom>& LibraryRoomTable() {
                                                      "tests/integration/", "tests/fuzz/", "bench/"};
   static const std::vector<LibraryRoom> table = {
       {{"grpc/", "grpcpp/", "google/", "ballast/v1/"}, wire},
-      {{"boost/", "prometheus/", "spdlog/"}, wire},
+      {{"prometheus/", "spdlog/"}, wire},
+      {{"boost/"},
+       {"server/", "tests/server/", "tests/integration/", "tests/fuzz/", "bench/",
+        "kernels/cuda/emulator/"}},
       {{"yaml-cpp/"}, {"server/", "tests/", "engine/moe/document"}},
       {{"CLI/"}, {"server/", "tools/", "bench/"}},
       {{"simdjson.h", "nlohmann/"},

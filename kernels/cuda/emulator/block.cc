@@ -1,0 +1,232 @@
+#include "kernels/cuda/emulator/block.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace ballast::emulator {
+namespace {
+
+thread_local Block* current_block = nullptr;
+
+std::string NameOf(Place place) {
+  return std::string(place.file) + ":" + std::to_string(place.line);
+}
+
+std::string NameOf(const uint3& index) {
+  return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," +
+         std::to_string(index.z) + ")";
+}
+
+// Whole vectors, so that memory is aligned as shared memory is; the last may reach past `bytes`.
+size_t VectorsFor(size_t bytes) { return (bytes + sizeof(float4) - 1) / sizeof(float4); }
+
+void Poison(void* memory, size_t bytes) { std::memset(memory, 0xff, bytes); }
+void Poison(std::vector<float4>& memory) {
+  if (!memory.empty()) Poison(memory.data(), memory.size() * sizeof(float4));
+}
+
+bool IsAligned(const void* pointer, size_t alignment) {
+  return reinterpret_cast<uintptr_t>(pointer) % alignment == 0;
+}
+
+}  // namespace
+
+Block& Block::Current() { return *current_block; }
+
+std::string Block::Run(const BlockShape& shape, uint3 index, uint64_t seed,
+                       const std::function<void()>& body) {
+  index_ = index;
+  Begin(shape, seed, body);
+  current_block = this;
+  if (fault_.empty()) RunThreads();
+  for (const auto& fiber : fibers_) fiber->Abandon();
+  current_block = nullptr;
+  return fault_.empty() ? "" : "block " + NameOf(index) + ": " + fault_;
+}
+
+void Block::Begin(const BlockShape& shape, uint64_t seed, const std::function<void()>& body) {
+  shape_ = &shape;
+  fault_.clear();
+  random_.seed(seed);
+  const size_t count = size_t{shape.block.x} * shape.block.y * shape.block.z;
+  threads_.clear();
+  threads_.resize(count);
+  while (fibers_.size() < count) fibers_.push_back(std::make_unique<Fiber>());
+  for (size_t i = 0; i < count; ++i) {
+    const auto number = static_cast<unsigned>(i);
+    threads_[i].number = static_cast<int>(i);
+    threads_[i].index = {number % shape.block.x, number / shape.block.x % shape.block.y,
+                         number / (shape.block.x * shape.block.y)};
+    fibers_[i]->Start(body);
+  }
+  dynamic_shared_.assign(VectorsFor(shape.dynamic_shared_bytes), {});
+  Poison(dynamic_shared_);
+  for (auto& [tag, variable] : static_shared_) variable.used = false;
+  shared_bytes_ = shape.dynamic_shared_bytes;
+}
+
+void Block::RunThreads() {
+  std::vector<int> ready;
+  while (fault_.empty()) {
+    ready.clear();
+    for (const Thread& thread : threads_) {
+      if (thread.state == Thread::State::kReady &&
+          (ready.empty() || ready.back() != thread.warp())) {
+        ready.push_back(thread.warp());
+      }
+    }
+    if (!ready.empty()) {
+      RunWarp(ready[random_() % ready.size()]);
+    } else if (!ReleaseBarrier()) {
+      const bool ended = std::all_of(threads_.begin(), threads_.end(), [](const Thread& thread) {
+        return thread.state == Thread::State::kDone;
+      });
+      if (!ended) fault_ = Stuck();
+      return;
+    }
+  }
+}
+
+void Block::RunWarp(int warp) {
+  const int begin = warp * kWarpLanes;
+  const int lanes = std::min(kWarpLanes, static_cast<int>(threads_.size()) - begin);
+  const int first = static_cast<int>(random_() % lanes);
+  for (int i = 0; i < lanes && fault_.empty(); ++i) {
+    Thread& thread = threads_[begin + (first + i) % lanes];
+    if (thread.state != Thread::State::kReady) continue;
+    thread_ = &thread;
+    Fiber& fiber = *fibers_[thread.number];
+    fiber.Resume();
+    if (!fiber.done()) continue;
+    thread.state = Thread::State::kDone;
+    if (!thread.copies.empty() && fault_.empty()) {
+      fault_ = "thread " + NameOf(thread.index) + " ended without waiting for its cp.async";
+    }
+  }
+  for (int i = 0; i < lanes && fault_.empty(); ++i) {
+    Thread& thread = threads_[begin + i];
+    if (thread.state == Thread::State::kAtWarp) FinishExchange(thread);
+  }
+}
+
+void Block::FinishExchange(Thread& thread) {
+  WarpExchange* lanes[kWarpLanes] = {};
+  const int begin = thread.warp() * kWarpLanes;
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    if ((thread.mask >> lane & 1) == 0) continue;
+    const size_t number = begin + lane;
+    const bool ended = number >= threads_.size() || threads_[number].state == Thread::State::kDone;
+    if (ended) {
+      fault_ = NameOf(thread.place) + ": thread " + NameOf(thread.index) + " waits for lane " +
+               std::to_string(lane) + ", which has ended or never was";
+      return;
+    }
+    Thread& other = threads_[number];
+    if (other.state != Thread::State::kAtWarp) return;  // not here yet
+    if (other.mask != thread.mask || other.finish != thread.finish ||
+        other.argument != thread.argument) {
+      fault_ = "lanes of one warp disagree: " + NameOf(thread.place) + " at thread " +
+               NameOf(thread.index) + ", " + NameOf(other.place) + " at thread " +
+               NameOf(other.index);
+      return;
+    }
+    lanes[lane] = &other.exchange;
+  }
+  thread.finish(lanes, thread.mask, thread.argument);
+  const uint32_t mask = thread.mask;
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    if ((mask >> lane & 1) != 0) threads_[begin + lane].state = Thread::State::kReady;
+  }
+}
+
+bool Block::ReleaseBarrier() {
+  const Thread& first = threads_.front();
+  for (const Thread& thread : threads_) {
+    if (thread.state != Thread::State::kAtBarrier || thread.place.line != first.place.line ||
+        std::strcmp(thread.place.file, first.place.file) != 0) {
+      return false;
+    }
+  }
+  for (Thread& thread : threads_) thread.state = Thread::State::kReady;
+  return true;
+}
+
+std::string Block::Stuck() const {
+  const auto waits = std::find_if(threads_.begin(), threads_.end(), [](const Thread& thread) {
+    return thread.state != Thread::State::kDone;
+  });
+  std::string what = NameOf(waits->place) + ": thread " + NameOf(waits->index) + " waits, ";
+  for (const Thread& other : threads_) {
+    if (other.state == Thread::State::kDone) {
+      return what + "thread " + NameOf(other.index) + " has ended";
+    }
+    if (other.place.line != waits->place.line) {
+      return what + "thread " + NameOf(other.index) + " waits at " + NameOf(other.place);
+    }
+  }
+  return what + "with lanes that never come";
+}
+
+void Block::Wait(Thread::State state, Place place) {
+  Thread& thread = *thread_;
+  thread.state = state;
+  thread.place = place;
+  fibers_[thread.number]->Wait();
+}
+
+void Block::Fail(Place place, const std::string& what) {
+  fault_ = NameOf(place) + ": thread " + NameOf(thread_->index) + ": " + what;
+  Fiber& fiber = *fibers_[thread_->number];
+  while (true) fiber.Wait();  // unwound from here
+}
+
+void Block::Barrier(Place place) { Wait(Thread::State::kAtBarrier, place); }
+
+WarpExchange& Block::Exchange(uint32_t mask, Place place, FinishWarp finish, int argument) {
+  Thread& thread = *thread_;
+  if ((mask >> thread.lane() & 1) == 0) {
+    Fail(place, "lane " + std::to_string(thread.lane()) + " is not in its own mask");
+  }
+  thread.mask = mask;
+  thread.finish = finish;
+  thread.argument = argument;
+  Wait(Thread::State::kAtWarp, place);
+  return thread.exchange;
+}
+
+void* Block::Shared(const void* tag, size_t bytes, size_t alignment) {
+  Static& variable = static_shared_[tag];
+  if (!variable.used) {
+    variable.used = true;
+    variable.memory.resize(VectorsFor(bytes));
+    Poison(variable.memory);
+    shared_bytes_ += (bytes + alignment - 1) / alignment * alignment;
+    if (shared_bytes_ > kMaxSharedBytes) {
+      Fail({}, "shared memory: " + std::to_string(shared_bytes_) + " bytes, more than " +
+                   std::to_string(kMaxSharedBytes));
+    }
+  }
+  return variable.memory.data();
+}
+
+void Block::CopyAsync(void* to, const void* from, size_t bytes, Place place) {
+  if (!IsAligned(to, bytes) || !IsAligned(from, bytes)) {
+    Fail(place, "cp.async of " + std::to_string(bytes) + " bytes that are not aligned so");
+  }
+  Poison(to, bytes);
+  thread_->copies.push_back({to, from, bytes, thread_->copy_group});
+}
+
+void Block::WaitForCopies(int left) {
+  std::vector<PendingCopy>& copies = thread_->copies;
+  const int done = thread_->copy_group - left;
+  const auto rest = std::find_if(copies.begin(), copies.end(),
+                                 [done](const PendingCopy& copy) { return copy.group >= done; });
+  for (auto copy = copies.begin(); copy != rest; ++copy) {
+    std::memcpy(copy->to, copy->from, copy->bytes);
+  }
+  copies.erase(copies.begin(), rest);
+}
+
+}  // namespace ballast::emulator

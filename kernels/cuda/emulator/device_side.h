@@ -1,0 +1,96 @@
+// kernels/cuda/platform.h for the emulator: CUDA's device-side names as host functions that act on
+// the running thread of the running block (block.h). Included by .cu files that the host's compiler
+// takes, and by nothing else: the macros have CUDA's names.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/cuda/emulator/block.h"
+#include "kernels/cuda/emulator/warp.h"
+
+#define threadIdx (::ballast::emulator::Block::Current().thread().index)
+#define blockIdx (::ballast::emulator::Block::Current().index())
+#define blockDim (::ballast::emulator::Block::Current().shape().block)
+#define gridDim (::ballast::emulator::Block::Current().shape().grid)
+
+#define BALLAST_PLACE (::ballast::emulator::Place{__FILE__, __LINE__})
+
+#define __syncthreads() ::ballast::emulator::Block::Current().Barrier(BALLAST_PLACE)
+#define __syncwarp(mask) ::ballast::emulator::SyncWarp(mask, BALLAST_PLACE)
+#define __shfl_sync(mask, value, lane) \
+  ::ballast::emulator::Shuffle(mask, value, lane, BALLAST_PLACE)
+#define __shfl_xor_sync(mask, value, flip) \
+  ::ballast::emulator::ShuffleXor(mask, value, flip, BALLAST_PLACE)
+#define __shfl_down_sync(mask, value, by) \
+  ::ballast::emulator::ShuffleDown(mask, value, by, BALLAST_PLACE)
+#define __ballot_sync(mask, predicate) ::ballast::emulator::Ballot(mask, predicate, BALLAST_PLACE)
+#define __any_sync(mask, predicate) \
+  (::ballast::emulator::Ballot(mask, predicate, BALLAST_PLACE) != 0)
+#define __all_sync(mask, predicate) \
+  (::ballast::emulator::Ballot(mask, !(predicate), BALLAST_PLACE) == 0)
+
+#define SHARED_ARRAY(type, name, count)                                                   \
+  static const char name##_tag = 0;                                                       \
+  auto& name = *static_cast<type(*)[count]>(::ballast::emulator::Block::Current().Shared( \
+      &name##_tag, sizeof(type) * (count), alignof(type)))
+
+#define DYNAMIC_SHARED(type, name) \
+  type* const name = static_cast<type*>(::ballast::emulator::Block::Current().DynamicShared())
+
+#define CommitCopies() ::ballast::emulator::Block::Current().CommitCopies()
+#define LoadMatrix(out, row) ::ballast::emulator::LoadFragments(out, row, false, BALLAST_PLACE)
+#define LoadMatrixTransposed(out, row) \
+  ::ballast::emulator::LoadFragments(out, row, true, BALLAST_PLACE)
+#define MmaBf16(sum, a, b) ::ballast::emulator::MultiplyFragments(sum, a, b, BALLAST_PLACE)
+
+// Blocks of one launch run one after another and their threads by turns, so atomics are plain.
+// There are none for floats: sums would come in any order.
+inline int atomicAdd(int* at, int value) {
+  const int before = *at;
+  *at = before + value;
+  return before;
+}
+inline int atomicMax(int* at, int value) {
+  const int before = *at;
+  if (value > before) *at = value;
+  return before;
+}
+
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+inline uint32_t __float_as_uint(float a) { return std::bit_cast<uint32_t>(a); }
+inline float __uint_as_float(uint32_t a) { return std::bit_cast<float>(a); }
+inline int __float_as_int(float a) { return std::bit_cast<int>(a); }
+inline float __int_as_float(int a) { return std::bit_cast<float>(a); }
+inline int __popc(uint32_t a) { return std::popcount(a); }
+inline int __ffs(int a) { return a == 0 ? 0 : std::countr_zero(static_cast<uint32_t>(a)) + 1; }
+inline int __clz(int a) { return std::countl_zero(static_cast<uint32_t>(a)); }
+template <typename T>
+T __ldg(const T* at) {
+  return *at;
+}
+
+namespace ballast {
+
+template <int kBytes>
+void CopyAsync(void* to, const void* from) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "cp.async copies 4, 8 or 16 bytes");
+  emulator::Block::Current().CopyAsync(to, from, kBytes, {"cp.async", kBytes});
+}
+
+template <int kLeft>
+void WaitForCopies() {
+  emulator::Block::Current().WaitForCopies(kLeft);
+}
+
+}  // namespace ballast

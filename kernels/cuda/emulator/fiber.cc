@@ -1,0 +1,110 @@
+#include "kernels/cuda/emulator/fiber.h"
+
+#include <boost/context/protected_fixedsize_stack.hpp>
+#include <utility>
+
+#ifdef __SANITIZE_ADDRESS__
+#define BALLAST_EMULATOR_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define BALLAST_EMULATOR_ASAN 1
+#endif
+#endif
+
+#ifdef BALLAST_EMULATOR_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace ballast::emulator {
+namespace {
+
+// Room for a kernel's locals, and for what ASan adds to them; pages that nobody touches cost
+// nothing.
+constexpr size_t kStackBytes = size_t{256} << 10;
+
+#ifdef BALLAST_EMULATOR_ASAN
+void BeginSwitch(void** frames, const void* stack, size_t bytes) {
+  __sanitizer_start_switch_fiber(frames, stack, bytes);
+}
+void EndSwitch(void* frames, const void** left_stack, size_t* left_bytes) {
+  __sanitizer_finish_switch_fiber(frames, left_stack, left_bytes);
+}
+#else
+void BeginSwitch(void**, const void*, size_t) {}
+void EndSwitch(void*, const void**, size_t*) {}
+#endif
+
+// Tells where the stack is that it hands out.
+class KnownStack {
+ public:
+  KnownStack(const void** bottom, size_t* bytes) : bottom_(bottom), bytes_(bytes) {}
+  boost::context::stack_context allocate() {
+    const boost::context::stack_context stack = allocator_.allocate();
+    *bottom_ = static_cast<const char*>(stack.sp) - stack.size;
+    *bytes_ = stack.size;
+    return stack;
+  }
+  void deallocate(boost::context::stack_context& stack) { allocator_.deallocate(stack); }
+
+ private:
+  boost::context::protected_fixedsize_stack allocator_{kStackBytes};
+  const void** bottom_;
+  size_t* bytes_;
+};
+
+}  // namespace
+
+Fiber::Fiber()
+    : inside_(std::allocator_arg, KnownStack(&inside_stack_, &inside_bytes_),
+              [this](boost::context::fiber&& outside) {
+                outside_ = std::move(outside);
+                Run();
+                return std::move(outside_);
+              }) {}
+
+Fiber::~Fiber() {
+  Abandon();
+  ending_ = true;
+  Resume();
+}
+
+void Fiber::Start(const std::function<void()>& body) { body_ = &body; }
+
+void Fiber::Resume() {
+  BeginSwitch(&outside_frames_, inside_stack_, inside_bytes_);
+  inside_ = std::move(inside_).resume();
+  EndSwitch(outside_frames_, nullptr, nullptr);
+}
+
+void Fiber::Leave() {
+  BeginSwitch(&inside_frames_, outside_stack_, outside_bytes_);
+  outside_ = std::move(outside_).resume();
+  EndSwitch(inside_frames_, &outside_stack_, &outside_bytes_);
+}
+
+void Fiber::Wait() {
+  Leave();
+  if (abandoned_) throw Unwind();
+}
+
+void Fiber::Abandon() {
+  if (done()) return;
+  abandoned_ = true;
+  Resume();
+  abandoned_ = false;
+}
+
+void Fiber::Run() {
+  EndSwitch(nullptr, &outside_stack_, &outside_bytes_);
+  while (!ending_) {
+    try {
+      if (!abandoned_) (*body_)();
+    } catch (const Unwind&) {
+    }
+    body_ = nullptr;
+    Leave();
+  }
+  BeginSwitch(nullptr, outside_stack_, outside_bytes_);  // this stack is not coming back
+}
+
+}  // namespace ballast::emulator

@@ -1,0 +1,48 @@
+#include "kernels/cuda/emulator/grid.h"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <vector>
+
+namespace ballast::emulator {
+namespace {
+
+std::string CheckShape(const BlockShape& shape) {
+  const uint64_t threads = uint64_t{shape.block.x} * shape.block.y * shape.block.z;
+  const uint64_t blocks = uint64_t{shape.grid.x} * shape.grid.y * shape.grid.z;
+  if (threads == 0 || threads > kMaxThreadsPerBlock) {
+    return "found " + std::to_string(threads) + " threads in a block, expected 1 to " +
+           std::to_string(kMaxThreadsPerBlock);
+  }
+  if (shape.block.z > 64 || shape.grid.y > 65535 || shape.grid.z > 65535) {
+    return "found a y or z dimension of the grid or block that is more than hardware takes";
+  }
+  if (blocks == 0) return "found a grid without blocks";
+  if (shape.dynamic_shared_bytes > kMaxSharedBytes) {
+    return "found " + std::to_string(shape.dynamic_shared_bytes) +
+           " bytes of dynamic shared memory, expected at most " + std::to_string(kMaxSharedBytes);
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string RunGrid(const BlockShape& shape, uint64_t seed, const std::function<void()>& body) {
+  static thread_local Block block;
+  std::string fault = CheckShape(shape);
+  if (!fault.empty()) return fault;
+  std::vector<unsigned> order(shape.grid.x * shape.grid.y * shape.grid.z);
+  std::iota(order.begin(), order.end(), 0u);
+  std::mt19937_64 random(seed);
+  std::shuffle(order.begin(), order.end(), random);
+  for (const unsigned number : order) {
+    const uint3 index = {number % shape.grid.x, number / shape.grid.x % shape.grid.y,
+                         number / (shape.grid.x * shape.grid.y)};
+    fault = block.Run(shape, index, random(), body);
+    if (!fault.empty()) return fault;
+  }
+  return "";
+}
+
+}  // namespace ballast::emulator

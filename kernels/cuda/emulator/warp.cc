@@ -1,0 +1,138 @@
+#include "kernels/cuda/emulator/warp.h"
+
+#include <bit>
+#include <cmath>
+
+namespace ballast::emulator {
+namespace {
+
+constexpr uint32_t kAllLanes = 0xffffffffu;
+
+template <typename T>
+T& As(unsigned char* bytes) {
+  return *reinterpret_cast<T*>(bytes);
+}
+
+float ToFloat(uint16_t bf16) { return std::bit_cast<float>(static_cast<uint32_t>(bf16) << 16); }
+
+struct ShuffleLane {
+  unsigned char value[8];
+  int32_t source;  // -1: keeps its own
+};
+
+void FinishSync(WarpExchange* const*, uint32_t, int) {}
+
+void FinishBallot(WarpExchange* const* lanes, uint32_t mask, int) {
+  uint32_t votes = 0;
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    if ((mask >> lane & 1) != 0 && As<uint32_t>(lanes[lane]->in) != 0) votes |= 1u << lane;
+  }
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    if ((mask >> lane & 1) != 0) As<uint32_t>(lanes[lane]->out) = votes;
+  }
+}
+
+// What is read from a lane that takes no part is undefined: all bits set.
+void FinishShuffle(WarpExchange* const* lanes, uint32_t mask, int) {
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    if ((mask >> lane & 1) == 0) continue;
+    const int source = As<ShuffleLane>(lanes[lane]->in).source;
+    if ((mask >> source & 1) != 0) {
+      std::memcpy(lanes[lane]->out, lanes[source]->in, sizeof(ShuffleLane::value));
+    } else {
+      std::memset(lanes[lane]->out, 0xff, sizeof(ShuffleLane::value));
+    }
+  }
+}
+
+void FinishLoadMatrix(WarpExchange* const* lanes, uint32_t, int transposed) {
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    auto& out = As<uint16_t[8]>(lanes[lane]->out);
+    for (int i = 0; i < 8; ++i) {
+      const int matrix = i / 2;
+      const int row = lane / 4;
+      const int col = lane % 4 * 2 + i % 2;
+      const WarpExchange& holder = *lanes[matrix * 8 + (transposed != 0 ? col : row)];
+      const auto* const held = As<const uint16_t*>(const_cast<unsigned char*>(holder.in));
+      out[i] = held[transposed != 0 ? row : col];
+    }
+  }
+}
+
+struct MmaLane {
+  float sum[4];
+  uint16_t a[8];
+  uint16_t b[4];
+};
+
+void FinishMma(WarpExchange* const* lanes, uint32_t, int) {
+  const auto in = [&](int lane) -> const MmaLane& { return As<MmaLane>(lanes[lane]->in); };
+  float a[16][16];
+  float b[16][8];
+  float sum[16][8];
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    const int group = lane / 4;
+    const int pair = lane % 4 * 2;
+    for (int i = 0; i < 8; ++i) {
+      a[group + (i / 2 % 2) * 8][pair + i % 2 + (i / 4) * 8] = ToFloat(in(lane).a[i]);
+    }
+    for (int i = 0; i < 4; ++i) b[pair + i % 2 + (i / 2) * 8][group] = ToFloat(in(lane).b[i]);
+    for (int i = 0; i < 4; ++i) sum[group + (i / 2) * 8][pair + i % 2] = in(lane).sum[i];
+  }
+  for (int row = 0; row < 16; ++row) {
+    for (int col = 0; col < 8; ++col) {
+      for (int k = 0; k < 16; ++k) sum[row][col] = std::fma(a[row][k], b[k][col], sum[row][col]);
+    }
+  }
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      As<float[4]>(lanes[lane]->out)[i] = sum[lane / 4 + (i / 2) * 8][lane % 4 * 2 + i % 2];
+    }
+  }
+}
+
+}  // namespace
+
+void SyncWarp(uint32_t mask, Place place) { Block::Current().Exchange(mask, place, FinishSync, 0); }
+
+uint32_t Ballot(uint32_t mask, bool predicate, Place place) {
+  Block& block = Block::Current();
+  As<uint32_t>(block.thread().exchange.in) = predicate ? 1 : 0;
+  return As<uint32_t>(block.Exchange(mask, place, FinishBallot, 0).out);
+}
+
+void ShuffleBytes(ShuffleKind kind, uint32_t mask, void* value, size_t bytes, int argument,
+                  Place place) {
+  Block& block = Block::Current();
+  const int own = block.thread().lane();
+  int source = kind == ShuffleKind::kLane  ? argument % kWarpLanes
+               : kind == ShuffleKind::kXor ? own ^ argument
+                                           : own + argument;
+  if (source < 0 || source >= kWarpLanes) source = own;
+  auto& given = As<ShuffleLane>(block.thread().exchange.in);
+  std::memcpy(given.value, value, bytes);
+  given.source = source;
+  std::memcpy(value, block.Exchange(mask, place, FinishShuffle, static_cast<int>(kind)).out, bytes);
+}
+
+void LoadFragments(uint32_t (&out)[4], const __nv_bfloat16* row, bool transposed, Place place) {
+  Block& block = Block::Current();
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
+    block.Fail(place, "ldmatrix from an address that is not 16-byte aligned");
+  }
+  As<const __nv_bfloat16*>(block.thread().exchange.in) = row;
+  std::memcpy(out, block.Exchange(kAllLanes, place, FinishLoadMatrix, transposed ? 1 : 0).out,
+              sizeof(out));
+}
+
+void MultiplyFragments(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                       Place place) {
+  Block& block = Block::Current();
+  auto& given = As<MmaLane>(block.thread().exchange.in);
+  std::memcpy(given.sum, sum, sizeof(sum));
+  std::memcpy(given.a, a, sizeof(a));
+  std::memcpy(given.b, b, sizeof(b));
+  std::memcpy(sum, block.Exchange(kAllLanes, place, FinishMma, 0).out, sizeof(sum));
+}
+
+}  // namespace ballast::emulator

@@ -1,0 +1,21 @@
+// What kernels are written with: CUDA's own names for threads, barriers and shuffles, and wrappers
+// where CUDA's own cannot be had on the host (static shared memory, cp.async, ldmatrix, mma.sync).
+//
+// A .cu file is compiled twice: by nvcc for the GPU, and by the host's compiler for the emulator
+// (kernels/cuda/emulator), which runs the same source thread by thread. Nothing beyond what both
+// files below define is used by a kernel: no wgmma, TMA, clusters or waiting across blocks.
+//
+//   SHARED_ARRAY(type, name, count)   static shared memory; NaN in the emulator until written
+//   DYNAMIC_SHARED(type, name)        the launch's dynamic shared memory, 16-byte aligned
+//   CopyAsync<bytes>(to, from)        cp.async to shared memory, 4, 8 or 16 bytes, aligned so; then
+//   CommitCopies(), WaitForCopies<n>()  as cp.async.commit_group and cp.async.wait_group n
+//   LoadMatrix(out, row)              ldmatrix.x4: `out` 4 registers; `row` 8 bf16, a row of one of
+//   LoadMatrixTransposed(out, row)      four 8x8 matrices (lanes 0-7: the first ...); .trans
+//   MmaBf16(sum, a, b)                mma.m16n8k16, bf16 in, f32 sums: sum [4] += a [4] * b [2]
+#pragma once
+
+#ifdef __CUDACC__
+#include "kernels/cuda/nvcc_side.h"
+#else
+#include "kernels/cuda/emulator/device_side.h"
+#endif
