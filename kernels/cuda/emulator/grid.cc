@@ -6,7 +6,6 @@
 #include <vector>
 
 namespace ballast::emulator {
-namespace {
 
 std::string CheckShape(const BlockShape& shape) {
   const uint64_t threads = uint64_t{shape.block.x} * shape.block.y * shape.block.z;
@@ -25,8 +24,6 @@ std::string CheckShape(const BlockShape& shape) {
   }
   return "";
 }
-
-}  // namespace
 
 std::string RunGrid(const BlockShape& shape, uint64_t seed, const std::function<void()>& body) {
   static thread_local Block block;

@@ -9,6 +9,9 @@
 
 namespace ballast::emulator {
 
+// What hardware refuses of a launch's shape, or "".
+std::string CheckShape(const BlockShape& shape);
+
 // Runs every thread of every block of `shape`; `body` calls the kernel. The seed decides the order
 // of blocks, warps and lanes. Returns what was wrong, or "". Any thread; each has its own block.
 std::string RunGrid(const BlockShape& shape, uint64_t seed, const std::function<void()>& body);

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <vector>
 
-#include "tests/kernels/cuda/emulator/sample_kernels.cu"
+#include "tests/kernels/cuda/emulator/sample_kernels.h"
 
 namespace ballast {
 namespace {

@@ -1,10 +1,15 @@
-// Kernels that use each part of kernels/cuda/platform.h, some of them wrongly. nvcc compiles them
-// for the GPU, grid_test.cc includes them for the emulator.
+#include "tests/kernels/cuda/emulator/sample_kernels.h"
+
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/platform.h"
 
 namespace ballast {
 
+namespace {
+
 constexpr uint32_t kAll = 0xffffffffu;
+
+}  // namespace
 
 __global__ void NumberThreads(int* out) {
   const unsigned block = blockIdx.x + gridDim.x * blockIdx.y;
@@ -70,8 +75,6 @@ __global__ void Multiply(const __nv_bfloat16* a, const __nv_bfloat16* b, float* 
 
 __global__ void CountAll(int* total) { atomicAdd(total, 1); }
 
-// --- planted faults ---
-
 __global__ void BarrierForSome() {
   if (threadIdx.x < 40) __syncthreads();
 }
@@ -106,5 +109,14 @@ __global__ void MisalignedCopy(const float* in) {
 }
 
 __global__ void ForeignMask(uint32_t* out) { out[threadIdx.x] = __ballot_sync(0xffffu, true); }
+
+cudaError_t LaunchReverse(const float* in, float* out, unsigned blocks, unsigned threads,
+                          cudaStream_t stream) {
+  return Launch("reverse", Reverse, {dim3(blocks), dim3(threads)}, stream, in, out, true);
+}
+
+cudaError_t LaunchBarrierForSome(unsigned threads, cudaStream_t stream) {
+  return Launch("barrier", BarrierForSome, {dim3(1), dim3(threads)}, stream);
+}
 
 }  // namespace ballast

@@ -1,0 +1,79 @@
+#include "kernels/cuda/emulator/machine.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+namespace ballast::emulator {
+namespace {
+
+constexpr size_t kAlignment = 256;  // of cudaMalloc
+
+std::unique_ptr<Machine>& Held() {
+  static std::unique_ptr<Machine> machine = std::make_unique<Machine>(MachineOptions());
+  return machine;
+}
+
+}  // namespace
+
+Machine& Machine::Get() { return *Held(); }
+
+void Machine::Replace(const MachineOptions& options) {
+  Held() = std::make_unique<Machine>(options);
+}
+
+Machine::Machine(const MachineOptions& options)
+    : options_(options),
+      streams_(options.seed),
+      used_(static_cast<size_t>(options.devices)),
+      seeds_(options.seed) {}
+
+Machine::~Machine() {
+  for (const auto& [begin, block] : blocks_) std::free(const_cast<char*>(begin));
+}
+
+void* Machine::Allocate(MemoryKind kind, int device, size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (kind == MemoryKind::kDevice && options_.bytes_per_device - used_[device] < bytes) {
+    return nullptr;
+  }
+  void* memory = nullptr;
+  if (posix_memalign(&memory, kAlignment, bytes) != 0) return nullptr;
+  std::memset(memory, 0xff, bytes);
+  blocks_[static_cast<char*>(memory)] = {bytes, kind, device};
+  if (kind == MemoryKind::kDevice) used_[device] += bytes;
+  return memory;
+}
+
+bool Machine::Free(MemoryKind kind, void* memory) {
+  const std::lock_guard lock(mutex_);
+  const auto block = blocks_.find(static_cast<char*>(memory));
+  if (block == blocks_.end() || block->second.kind != kind) return false;
+  if (kind == MemoryKind::kDevice) used_[block->second.device] -= block->second.bytes;
+  blocks_.erase(block);
+  std::free(memory);
+  return true;
+}
+
+Range Machine::Find(const void* memory) {
+  const std::lock_guard lock(mutex_);
+  const char* const at = static_cast<const char*>(memory);
+  auto block = blocks_.upper_bound(at);
+  if (block == blocks_.begin()) return {};
+  --block;
+  const char* const end = block->first + block->second.bytes;
+  if (at >= end) return {};
+  return {block->second.kind, block->second.device, static_cast<size_t>(end - at)};
+}
+
+size_t Machine::FreeBytes(int device) {
+  const std::lock_guard lock(mutex_);
+  return options_.bytes_per_device - used_[device];
+}
+
+uint64_t Machine::NextSeed() {
+  const std::lock_guard lock(mutex_);
+  return ++seeds_;
+}
+
+}  // namespace ballast::emulator

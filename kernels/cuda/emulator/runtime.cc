@@ -1,0 +1,266 @@
+// CUDA's runtime API, as far as it is used, over the emulated machine. Signatures and errors are
+// those of CUDA 13's cuda_runtime_api.h; arguments are checked as strictly as there, or more so.
+// What is enqueued runs when somebody waits (streams.h); what then goes wrong stays with its
+// device, as an error in a kernel does on a GPU.
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "kernels/cuda/emulator/grid.h"
+#include "kernels/cuda/emulator/machine.h"
+
+namespace ballast::emulator {
+namespace {
+
+thread_local int current_device = 0;
+thread_local cudaError_t last_error = cudaSuccess;
+
+// Handles that are given out, so that a stale one is an error and no crash.
+template <typename T>
+class Handles {
+ public:
+  T* Add(std::unique_ptr<T> held) {
+    const std::lock_guard lock(mutex_);
+    T* const handle = held.get();
+    held_[handle] = std::move(held);
+    return handle;
+  }
+  T* Find(void* handle) {
+    const std::lock_guard lock(mutex_);
+    const auto found = held_.find(handle);
+    return found == held_.end() ? nullptr : found->second.get();
+  }
+  bool Remove(void* handle) {
+    const std::lock_guard lock(mutex_);
+    return held_.erase(handle) != 0;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<void*, std::unique_ptr<T>> held_;
+};
+
+struct HeldEvent {
+  std::shared_ptr<Event> event = std::make_shared<Event>();
+};
+Handles<HeldEvent> events;
+
+Streams& AllStreams() { return Machine::Get().streams(); }
+
+cudaError_t Answer(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+// What the current device has failed with before, for all calls that come later.
+cudaError_t Sticky() {
+  return AllStreams().Fault(current_device).empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+Stream* ToStream(cudaStream_t handle) {
+  Stream* const stream = reinterpret_cast<Stream*>(handle);
+  return stream != nullptr && AllStreams().Has(stream) ? stream : nullptr;
+}
+
+bool Fits(const void* memory, size_t bytes, MemoryKind wanted) {
+  const Range range = Machine::Get().Find(memory);
+  const bool on_device = range.kind == MemoryKind::kDevice;
+  if (on_device != (wanted == MemoryKind::kDevice)) return false;
+  return range.kind == MemoryKind::kPageable || bytes <= range.bytes_left;
+}
+
+cudaError_t CheckCopy(const void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if (kind == cudaMemcpyDefault) return cudaErrorInvalidMemcpyDirection;  // say which
+  const auto kind_of = [](bool device) {
+    return device ? MemoryKind::kDevice : MemoryKind::kPinned;
+  };
+  if (!Fits(to, bytes, kind_of(to_device)) || !Fits(from, bytes, kind_of(from_device))) {
+    return cudaErrorInvalidValue;
+  }
+  return cudaSuccess;
+}
+
+bool IsPageable(const void* memory) {
+  return Machine::Get().Find(memory).kind == MemoryKind::kPageable;
+}
+
+}  // namespace
+
+cudaError_t EnqueueLaunch(const char* name, const BlockShape& shape, cudaStream_t stream,
+                          std::function<void()> body) {
+  if (Sticky() != cudaSuccess) return Answer(Sticky());
+  Stream* const queue = ToStream(stream);
+  if (queue == nullptr || queue->device != current_device) {
+    return Answer(cudaErrorInvalidResourceHandle);
+  }
+  if (!CheckShape(shape).empty()) return Answer(cudaErrorInvalidConfiguration);
+  AllStreams().Enqueue(queue, {[name, shape, body = std::move(body)] {
+                                 const uint64_t seed = Machine::Get().NextSeed();
+                                 const std::string fault = RunGrid(shape, seed, body);
+                                 return fault.empty() ? fault : std::string(name) + ": " + fault;
+                               },
+                               nullptr});
+  return cudaSuccess;
+}
+
+std::string FaultOfDevice() { return AllStreams().Fault(current_device); }
+
+}  // namespace ballast::emulator
+
+// NOLINTBEGIN(readability-identifier-naming): CUDA's names.
+
+using namespace ballast::emulator;  // NOLINT(google-build-using-namespace): CUDA's functions are
+                                    // global
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = Machine::Get().options().devices;
+  return *count > 0 ? cudaSuccess : Answer(cudaErrorNoDevice);
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= Machine::Get().options().devices) {
+    return Answer(cudaErrorInvalidDevice);
+  }
+  current_device = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  AllStreams().DrainDevice(current_device);
+  return Answer(Sticky());
+}
+
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  *free_bytes = Machine::Get().FreeBytes(current_device);
+  *total_bytes = Machine::Get().options().bytes_per_device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  *memory = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  *memory = Machine::Get().Allocate(MemoryKind::kDevice, current_device, bytes);
+  return *memory == nullptr ? Answer(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+
+// Waits for the device first, as the real one does.
+cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  AllStreams().DrainDevice(current_device);
+  return Machine::Get().Free(MemoryKind::kDevice, memory) ? cudaSuccess
+                                                          : Answer(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned flags) {
+  if (flags != cudaHostAllocDefault) return Answer(cudaErrorInvalidValue);
+  *memory = Machine::Get().Allocate(MemoryKind::kPinned, current_device, bytes);
+  return *memory == nullptr ? Answer(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  AllStreams().DrainDevice(current_device);
+  return Machine::Get().Free(MemoryKind::kPinned, memory) ? cudaSuccess
+                                                          : Answer(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  if (flags != cudaStreamNonBlocking) return Answer(cudaErrorInvalidValue);  // others wait on all
+  *stream = reinterpret_cast<cudaStream_t>(AllStreams().Create(current_device));
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  Stream* const queue = ToStream(stream);
+  if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  AllStreams().Destroy(queue);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  Stream* const queue = ToStream(stream);
+  if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  AllStreams().Drain(queue);
+  return Answer(Sticky());
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  Stream* const queue = ToStream(stream);
+  if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  if (Sticky() != cudaSuccess) return Answer(Sticky());
+  if (bytes == 0) return cudaSuccess;
+  const cudaError_t wrong = CheckCopy(to, from, bytes, kind);
+  if (wrong != cudaSuccess) return Answer(wrong);
+  const bool waits = IsPageable(to) || IsPageable(from);
+  AllStreams().Enqueue(queue, {[to, from, bytes] {
+                                 std::memcpy(to, from, bytes);
+                                 return std::string();
+                               },
+                               nullptr});
+  if (waits) AllStreams().Drain(queue);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
+  Stream* const queue = ToStream(stream);
+  if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  if (Sticky() != cudaSuccess) return Answer(Sticky());
+  if (!Fits(memory, bytes, MemoryKind::kDevice)) return Answer(cudaErrorInvalidValue);
+  AllStreams().Enqueue(queue, {[memory, value, bytes] {
+                                 std::memset(memory, value, bytes);
+                                 return std::string();
+                               },
+                               nullptr});
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  if (flags != cudaEventDisableTiming) return Answer(cudaErrorInvalidValue);  // nothing is timed
+  *event = reinterpret_cast<cudaEvent_t>(events.Add(std::make_unique<HeldEvent>()));
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  return events.Remove(event) ? cudaSuccess : Answer(cudaErrorInvalidResourceHandle);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  HeldEvent* const held = events.Find(event);
+  Stream* const queue = ToStream(stream);
+  if (held == nullptr || queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  AllStreams().Record(queue, held->event);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
+  HeldEvent* const held = events.Find(event);
+  Stream* const queue = ToStream(stream);
+  if (held == nullptr || queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  if (flags != 0) return Answer(cudaErrorInvalidValue);
+  AllStreams().WaitFor(queue, held->event);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  HeldEvent* const held = events.Find(event);
+  if (held == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  AllStreams().Drain(*held->event);
+  return Answer(Sticky());
+}
+
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
+cudaError_t cudaPeekAtLastError() { return last_error; }
+
+// NOLINTEND(readability-identifier-naming)

@@ -1,0 +1,1 @@
+#include "tests/kernels/cuda/emulator/sample_kernels.cu"
