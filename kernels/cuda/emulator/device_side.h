@@ -22,6 +22,9 @@
 
 #define BALLAST_PLACE (::ballast::emulator::Place{__FILE__, __LINE__})
 
+// What registers allow is for nvcc to say.
+#define __launch_bounds__(...)
+
 #define __syncthreads() ::ballast::emulator::Block::Current().Barrier(BALLAST_PLACE)
 #define __syncwarp(mask) ::ballast::emulator::SyncWarp(mask, BALLAST_PLACE)
 #define __shfl_sync(mask, value, lane) \

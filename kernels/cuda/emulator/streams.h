@@ -58,8 +58,6 @@ class Streams {
 
   // What the first operation that failed on a device said, or "".
   std::string Fault(int device);
-  // Something outside may have become ready.
-  void Notify() { changed_.notify_all(); }
 
  private:
   void RunUntil(const std::function<bool()>& done);

@@ -1,0 +1,1 @@
+#include "kernels/cuda/router.cu"  // for the emulator
