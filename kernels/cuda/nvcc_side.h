@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #define SHARED_ARRAY(type, name, count) __shared__ type name[count]
+#define SHARED_TILE(type, name, rows, cols) __shared__ type name[rows][cols]
 
 #define DYNAMIC_SHARED(type, name)                            \
   extern __shared__ __align__(16) unsigned char shared_raw[]; \

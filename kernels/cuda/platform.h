@@ -6,6 +6,7 @@
 // files below define is used by a kernel: no wgmma, TMA, clusters or waiting across blocks.
 //
 //   SHARED_ARRAY(type, name, count)   static shared memory; NaN in the emulator until written
+//   SHARED_TILE(type, name, rows, cols)  the same in two dimensions
 //   DYNAMIC_SHARED(type, name)        the launch's dynamic shared memory, 16-byte aligned
 //   CopyAsync<bytes>(to, from)        cp.async to shared memory, 4, 8 or 16 bytes, aligned so; then
 //   CommitCopies(), WaitForCopies<n>()  as cp.async.commit_group and cp.async.wait_group n

@@ -9,8 +9,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
-#include <type_traits>
 
 #include "kernels/cuda/emulator/block.h"
 #include "kernels/cuda/emulator/warp.h"
@@ -39,10 +37,13 @@
 #define __all_sync(mask, predicate) \
   (::ballast::emulator::Ballot(mask, !(predicate), BALLAST_PLACE) == 0)
 
-#define SHARED_ARRAY(type, name, count)                                                   \
-  static const char name##_tag = 0;                                                       \
-  auto& name = *static_cast<type(*)[count]>(::ballast::emulator::Block::Current().Shared( \
-      &name##_tag, sizeof(type) * (count), alignof(type)))
+#define BALLAST_SHARED(type, name, dimensions)                                                \
+  static const char name##_tag = 0;                                                           \
+  auto& name = *static_cast<type(*) dimensions>(::ballast::emulator::Block::Current().Shared( \
+      &name##_tag, sizeof(type dimensions), alignof(type)))
+
+#define SHARED_ARRAY(type, name, count) BALLAST_SHARED(type, name, [count])
+#define SHARED_TILE(type, name, rows, cols) BALLAST_SHARED(type, name, [rows][cols])
 
 #define DYNAMIC_SHARED(type, name) \
   type* const name = static_cast<type*>(::ballast::emulator::Block::Current().DynamicShared())
@@ -60,28 +61,10 @@ inline int atomicAdd(int* at, int value) {
   *at = before + value;
   return before;
 }
-inline int atomicMax(int* at, int value) {
-  const int before = *at;
-  if (value > before) *at = value;
-  return before;
-}
 
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline uint32_t __float_as_uint(float a) { return std::bit_cast<uint32_t>(a); }
 inline float __uint_as_float(uint32_t a) { return std::bit_cast<float>(a); }
-inline int __float_as_int(float a) { return std::bit_cast<int>(a); }
-inline float __int_as_float(int a) { return std::bit_cast<float>(a); }
-inline int __popc(uint32_t a) { return std::popcount(a); }
-inline int __ffs(int a) { return a == 0 ? 0 : std::countr_zero(static_cast<uint32_t>(a)) + 1; }
-inline int __clz(int a) { return std::countl_zero(static_cast<uint32_t>(a)); }
-template <typename T>
-T __ldg(const T* at) {
-  return *at;
-}
 
 namespace ballast {
 
