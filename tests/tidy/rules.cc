@@ -111,7 +111,7 @@ const std::vector<LibraryRoom>& LibraryRoomTable() {
       {{"pcre2"}, {"engine/tokenizer/"}},
       {{"utf8proc"}, {"engine/tokenizer/", "server/"}},
       {{"immintrin.h", "x86intrin.h"}, {"kernels/cpu/", "bench/machine_limits"}},
-      {{"cuda", "cublas", "mma.h", "cooperative_groups"}, {"kernels/cuda/"}},
+      {{"cuda", "cublas", "mma.h", "cooperative_groups"}, {"kernels/cuda/", "tests/kernels/cuda/"}},
       {{"nccl"}, {"engine/comm/nccl"}},
       {{"gloo/"}, {"engine/comm/gloo"}},
   };
