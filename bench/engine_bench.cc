@@ -1,7 +1,7 @@
 // Prefill and decode of whole models through the engine, in exact and bf16 compute, with the share
 // of this machine's limits that each reaches.
 //
-//   engine_bench [--threads N] [--kernels SET] [--compute exact|bf16] MODEL...
+//   engine_bench [--threads N] [--kernels SET] [--compute exact|bf16] [--same-prompts] MODEL...
 //
 // pp512: one prompt of 512 tokens in one step. tg: greedy decoding of 1, 8 and 32 sequences at
 // once, prompts of 32 tokens, the median step of those in which all of them decode. Work is counted
@@ -63,6 +63,7 @@ class Latch {
 
 struct Bench {
   EngineOptions options;
+  bool same_prompts = false;
   std::vector<Step> steps;  // written by the engine's loop while requests run
   std::unique_ptr<Engine> engine;
   int next_id = 0;
@@ -90,8 +91,9 @@ struct Bench {
     for (int i = 0; i < count; ++i) {
       Request request;
       request.id = std::to_string(next_id++);
+      const int first = same_prompts ? 0 : next_id * 7919;
       for (int t = 0; t < prompt_tokens; ++t) {
-        request.prompt.push_back((next_id * 7919 + t * 104729) % engine->info().config.vocab_size);
+        request.prompt.push_back((first + t * 104729) % engine->info().config.vocab_size);
       }
       request.sampling.temperature = 0;
       request.stopping.max_tokens = output_tokens;
@@ -164,9 +166,10 @@ void Decode(Bench& bench, const MachineLimits& limits, int sequences) {
               100 * gigabytes / time / limits.read_gbps);
 }
 
-bool RunModel(const EngineOptions& options, const MachineLimits& limits) {
+bool RunModel(const EngineOptions& options, bool same_prompts, const MachineLimits& limits) {
   Bench bench;
   bench.options = options;
+  bench.same_prompts = same_prompts;
   if (!bench.Load()) return false;
   const ModelInfo& info = bench.engine->info();
   std::printf("%s, %s compute, %s kernels: %.2f B parameters, %.2f B active\n", info.name.c_str(),
@@ -189,6 +192,10 @@ int Main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "0: one per core");
   app.add_option("--kernels", options.kernels, "auto, reference, avx2, avx512");
   app.add_option("--compute", computes, "exact, bf16");
+  bool same_prompts = false;
+  app.add_flag("--same-prompts", same_prompts,
+               "all sequences alike, so that they want the same experts, as those of llama.cpp's "
+               "llama-batched-bench are");
   CLI11_PARSE(app, argc, argv);
 
   if (options.threads == 0) options.threads = static_cast<int>(std::thread::hardware_concurrency());
@@ -205,7 +212,7 @@ int Main(int argc, char** argv) {
       options.model = model;
       options.compute = compute;
       options.max_context = 1024;
-      if (!RunModel(options, limits)) return 1;
+      if (!RunModel(options, same_prompts, limits)) return 1;
     }
   }
   measure("after");
