@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/arithmetic.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/matmul.h"
 
 namespace ballast::cuda {
 namespace {
@@ -40,6 +41,15 @@ __global__ void __launch_bounds__(kThreads)
   const In* const from = x + blockIdx.x * x_stride;
   Out* const to = out + blockIdx.x * out_stride;
   for (int64_t i = threadIdx.x; i < cols; i += kThreads) Store(to + i, Load(from + i));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    EmbedKernel(const T* table, int64_t table_stride, const int32_t* ids, int64_t cols, float* out,
+                int64_t out_stride) {
+  const T* const from = table + ids[blockIdx.x] * table_stride;
+  float* const to = out + blockIdx.x * out_stride;
+  for (int64_t i = threadIdx.x; i < cols; i += kThreads) to[i] = Load(from + i);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -132,6 +142,14 @@ cudaError_t LaunchRmsNorm(cudaStream_t stream, const MatView& x, const float* we
 }
 
 template <typename T>
+cudaError_t LaunchEmbed(cudaStream_t stream, const PackedMatrix& table, const int32_t* ids,
+                        const MatView& out) {
+  return Launch("embed", EmbedKernel<T>, BlockPerRow(out.rows), stream,
+                static_cast<const T*>(table.data), PackedStride(table.k), ids, table.k,
+                static_cast<float*>(out.data), out.stride);
+}
+
+template <typename T>
 cudaError_t LaunchCopyRows(cudaStream_t stream, const void* const* rows, const MatView& out) {
   return Launch("copy_rows", CopyRowsKernel<T>, BlockPerRow(out.rows), stream, rows,
                 static_cast<T*>(out.data), out.stride, out.cols);
@@ -153,6 +171,12 @@ cudaError_t Convert(cudaStream_t stream, MatView x, MatView out) {
   }
   return out.type == DType::kF32 ? LaunchConvert<uint16_t, float>(stream, x, out)
                                  : LaunchConvert<uint16_t, uint16_t>(stream, x, out);
+}
+
+cudaError_t Embed(cudaStream_t stream, const PackedMatrix& table, const int32_t* ids, MatView out) {
+  if (out.rows == 0) return cudaSuccess;
+  return table.type == DType::kF32 ? LaunchEmbed<float>(stream, table, ids, out)
+                                   : LaunchEmbed<uint16_t>(stream, table, ids, out);
 }
 
 cudaError_t Clamp(cudaStream_t stream, MatView x, float limit) {

@@ -19,6 +19,8 @@ namespace ballast::cuda {
 cudaError_t RmsNorm(cudaStream_t stream, MatView x, const float* weight, float eps, MatView out);
 // x f32 or bf16.
 cudaError_t Convert(cudaStream_t stream, MatView x, MatView out);
+// table [n, PackedStride(k)] (matmul.h), f32 or bf16; ids below n.
+cudaError_t Embed(cudaStream_t stream, const PackedMatrix& table, const int32_t* ids, MatView out);
 cudaError_t Clamp(cudaStream_t stream, MatView x, float limit);
 cudaError_t Rope(cudaStream_t stream, HeadsView x, const float* cos_sin, int64_t rotary_dim,
                  bool interleaved, HeadsView out);

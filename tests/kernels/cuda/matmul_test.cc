@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "tests/kernels/cuda/gpu_memory.h"
+#include "tests/kernels/cuda/gpu_weight.h"
 
 namespace ballast::cuda {
 namespace {
@@ -20,39 +20,6 @@ constexpr Types kTypes[] = {{DType::kF32, DType::kF32, DType::kF32},
                             {DType::kF32, DType::kBF16, DType::kF32},
                             {DType::kF32, DType::kBF16, DType::kBF16},
                             {DType::kBF16, DType::kBF16, DType::kBF16}};
-
-// A weight matrix on both devices.
-class Weight {
- public:
-  Weight(const Runner& cpu, const GpuStream& stream, DType type, int64_t n, int64_t k,
-         uint32_t seed)
-      : host_(Matrix::Random(type, n, k, seed)),
-        cpu_(cpu, type, host_),
-        gpu_(stream, Padded(host_)),
-        matrix_{gpu_.as<void>(), type, n, k} {}
-
-  const PackedMatrix* cpu() const { return &cpu_.matrix(); }
-  const PackedMatrix* gpu() const { return &matrix_; }
-
- private:
-  // Rows PackedStride apart; what pads them is NaN.
-  static std::vector<char> Padded(const Matrix& host) {
-    const size_t size = SizeOf(host.type());
-    const size_t stride = static_cast<size_t>(PackedStride(host.cols())) * size;
-    std::vector<char> packed(static_cast<size_t>(host.rows()) * stride, '\xff');
-    for (int64_t r = 0; r < host.rows(); ++r) {
-      std::memcpy(packed.data() + static_cast<size_t>(r) * stride,
-                  At(host.Host().data, host.type(), r * host.Host().row_stride),
-                  static_cast<size_t>(host.cols()) * size);
-    }
-    return packed;
-  }
-
-  Matrix host_;
-  Packed cpu_;
-  GpuMemory gpu_;
-  PackedMatrix matrix_;
-};
 
 class GpuMatmul : public testing::Test {
  protected:

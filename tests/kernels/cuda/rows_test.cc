@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/kernels/cuda/gpu_memory.h"
+#include "tests/kernels/cuda/gpu_weight.h"
 
 namespace ballast::cuda {
 namespace {
@@ -70,6 +70,19 @@ TEST_F(GpuRows, ConvertEqualsTheCpu) {
       }
     }
   });
+}
+
+TEST_F(GpuRows, EmbedEqualsTheCpu) {
+  for (const DType type : kTypes) {
+    const Weight table(cpu_, stream_, type, 50, 45, 7);
+    const std::vector<int32_t> ids = {49, 0, 17, 17, 31, 16, 15};
+    Matrix want(DType::kF32, 7, 45, 2);
+    cpu_->embed(cpu_.stream(), *table.cpu(), ids.data(), want.View());
+    const GpuMemory gpu_ids(stream_, ids);
+    GpuMatrix out(stream_, Matrix(DType::kF32, 7, 45, 2));
+    EXPECT_EQ(Embed(stream_.get(), *table.gpu(), gpu_ids.as<int32_t>(), out.View()), cudaSuccess);
+    EXPECT_EQ(out.Read().Difference(want), "");
+  }
 }
 
 TEST_F(GpuRows, ClampEqualsTheCpu) {
