@@ -6,10 +6,11 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "kernels/device.h"
+
 namespace ballast {
 namespace {
 
-constexpr size_t kCacheLine = 64;
 constexpr size_t kSmallPage = 4096;
 constexpr size_t kHugePage = size_t{2} << 20;
 
@@ -40,7 +41,7 @@ void* MapHuge(size_t bytes) {
 void* AllocateMemory(size_t bytes) {
   if (bytes > SIZE_MAX - 2 * kHugePage) return nullptr;
   if (bytes >= kHugePage) return MapHuge(bytes);
-  return std::aligned_alloc(kCacheLine, RoundUpTo(bytes == 0 ? 1 : bytes, kCacheLine));
+  return std::aligned_alloc(kMemoryAlignment, AlignUp(bytes == 0 ? 1 : bytes));
 }
 
 void FreeMemory(void* data, size_t bytes) {

@@ -19,35 +19,30 @@ namespace {
 thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 
-// Handles that are given out, so that a stale one is an error and no crash.
-template <typename T>
-class Handles {
+// Events that are given out, so that a stale handle is an error and no crash.
+class Events {
  public:
-  T* Add(std::unique_ptr<T> held) {
+  Event* Create() {
+    auto event = std::make_shared<Event>();
     const std::lock_guard lock(mutex_);
-    T* const handle = held.get();
-    held_[handle] = std::move(held);
-    return handle;
+    return held_.emplace(event.get(), event).first->second.get();
   }
-  T* Find(void* handle) {
+  // Null: there is none of this handle.
+  std::shared_ptr<Event> Find(cudaEvent_t handle) {
     const std::lock_guard lock(mutex_);
     const auto found = held_.find(handle);
-    return found == held_.end() ? nullptr : found->second.get();
+    return found == held_.end() ? nullptr : found->second;
   }
-  bool Remove(void* handle) {
+  bool Remove(cudaEvent_t handle) {
     const std::lock_guard lock(mutex_);
     return held_.erase(handle) != 0;
   }
 
  private:
   std::mutex mutex_;
-  std::map<void*, std::unique_ptr<T>> held_;
+  std::map<const void*, std::shared_ptr<Event>> held_;
 };
-
-struct HeldEvent {
-  std::shared_ptr<Event> event = std::make_shared<Event>();
-};
-Handles<HeldEvent> events;
+Events events;
 
 Streams& AllStreams() { return Machine::Get().streams(); }
 
@@ -66,28 +61,17 @@ Stream* ToStream(cudaStream_t handle) {
   return stream != nullptr && AllStreams().Has(stream) ? stream : nullptr;
 }
 
-bool Fits(const void* memory, size_t bytes, MemoryKind wanted) {
-  const Range range = Machine::Get().Find(memory);
-  const bool on_device = range.kind == MemoryKind::kDevice;
-  if (on_device != (wanted == MemoryKind::kDevice)) return false;
+// Whether `bytes` from where `range` begins are device memory, or memory of the host.
+bool Fits(const Range& range, size_t bytes, bool on_device) {
+  if ((range.kind == MemoryKind::kDevice) != on_device) return false;
   return range.kind == MemoryKind::kPageable || bytes <= range.bytes_left;
 }
 
-cudaError_t CheckCopy(const void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  if (kind == cudaMemcpyDefault) return cudaErrorInvalidMemcpyDirection;  // say which
-  const auto kind_of = [](bool device) {
-    return device ? MemoryKind::kDevice : MemoryKind::kPinned;
-  };
-  if (!Fits(to, bytes, kind_of(to_device)) || !Fits(from, bytes, kind_of(from_device))) {
-    return cudaErrorInvalidValue;
-  }
-  return cudaSuccess;
-}
-
-bool IsPageable(const void* memory) {
-  return Machine::Get().Find(memory).kind == MemoryKind::kPageable;
+// Waits for the device first, as the real ones do.
+cudaError_t Release(MemoryKind kind, void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  AllStreams().DrainDevice(current_device);
+  return Machine::Get().Free(kind, memory) ? cudaSuccess : Answer(cudaErrorInvalidValue);
 }
 
 }  // namespace
@@ -101,11 +85,10 @@ cudaError_t EnqueueLaunch(const char* name, const BlockShape& shape, cudaStream_
   }
   if (!CheckShape(shape).empty()) return Answer(cudaErrorInvalidConfiguration);
   AllStreams().Enqueue(queue, {[name, shape, body = std::move(body)] {
-                                 const uint64_t seed = Machine::Get().NextSeed();
-                                 const std::string fault = RunGrid(shape, seed, body);
-                                 return fault.empty() ? fault : std::string(name) + ": " + fault;
-                               },
-                               nullptr});
+                         const uint64_t seed = Machine::Get().NextSeed();
+                         const std::string fault = RunGrid(shape, seed, body);
+                         return fault.empty() ? fault : std::string(name) + ": " + fault;
+                       }});
   return cudaSuccess;
 }
 
@@ -154,13 +137,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   return *memory == nullptr ? Answer(cudaErrorMemoryAllocation) : cudaSuccess;
 }
 
-// Waits for the device first, as the real one does.
-cudaError_t cudaFree(void* memory) {
-  if (memory == nullptr) return cudaSuccess;
-  AllStreams().DrainDevice(current_device);
-  return Machine::Get().Free(MemoryKind::kDevice, memory) ? cudaSuccess
-                                                          : Answer(cudaErrorInvalidValue);
-}
+cudaError_t cudaFree(void* memory) { return Release(MemoryKind::kDevice, memory); }
 
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned flags) {
   if (flags != cudaHostAllocDefault) return Answer(cudaErrorInvalidValue);
@@ -168,12 +145,7 @@ cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned flags) {
   return *memory == nullptr ? Answer(cudaErrorMemoryAllocation) : cudaSuccess;
 }
 
-cudaError_t cudaFreeHost(void* memory) {
-  if (memory == nullptr) return cudaSuccess;
-  AllStreams().DrainDevice(current_device);
-  return Machine::Get().Free(MemoryKind::kPinned, memory) ? cudaSuccess
-                                                          : Answer(cudaErrorInvalidValue);
-}
+cudaError_t cudaFreeHost(void* memory) { return Release(MemoryKind::kPinned, memory); }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   if (flags != cudaStreamNonBlocking) return Answer(cudaErrorInvalidValue);  // others wait on all
@@ -201,15 +173,21 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
   if (Sticky() != cudaSuccess) return Answer(Sticky());
   if (bytes == 0) return cudaSuccess;
-  const cudaError_t wrong = CheckCopy(to, from, bytes, kind);
-  if (wrong != cudaSuccess) return Answer(wrong);
-  const bool waits = IsPageable(to) || IsPageable(from);
+  if (kind == cudaMemcpyDefault) return Answer(cudaErrorInvalidMemcpyDirection);  // say which
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  const Range target = Machine::Get().Find(to);
+  const Range source = Machine::Get().Find(from);
+  if (!Fits(target, bytes, to_device) || !Fits(source, bytes, from_device)) {
+    return Answer(cudaErrorInvalidValue);
+  }
   AllStreams().Enqueue(queue, {[to, from, bytes] {
-                                 std::memcpy(to, from, bytes);
-                                 return std::string();
-                               },
-                               nullptr});
-  if (waits) AllStreams().Drain(queue);
+                         std::memcpy(to, from, bytes);
+                         return std::string();
+                       }});
+  if (target.kind == MemoryKind::kPageable || source.kind == MemoryKind::kPageable) {
+    AllStreams().Drain(queue);
+  }
   return cudaSuccess;
 }
 
@@ -217,18 +195,17 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
   Stream* const queue = ToStream(stream);
   if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
   if (Sticky() != cudaSuccess) return Answer(Sticky());
-  if (!Fits(memory, bytes, MemoryKind::kDevice)) return Answer(cudaErrorInvalidValue);
+  if (!Fits(Machine::Get().Find(memory), bytes, true)) return Answer(cudaErrorInvalidValue);
   AllStreams().Enqueue(queue, {[memory, value, bytes] {
-                                 std::memset(memory, value, bytes);
-                                 return std::string();
-                               },
-                               nullptr});
+                         std::memset(memory, value, bytes);
+                         return std::string();
+                       }});
   return cudaSuccess;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   if (flags != cudaEventDisableTiming) return Answer(cudaErrorInvalidValue);  // nothing is timed
-  *event = reinterpret_cast<cudaEvent_t>(events.Add(std::make_unique<HeldEvent>()));
+  *event = reinterpret_cast<cudaEvent_t>(events.Create());
   return cudaSuccess;
 }
 
@@ -237,26 +214,26 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  HeldEvent* const held = events.Find(event);
+  const std::shared_ptr<Event> held = events.Find(event);
   Stream* const queue = ToStream(stream);
   if (held == nullptr || queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
-  AllStreams().Record(queue, held->event);
+  AllStreams().Record(queue, held);
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
-  HeldEvent* const held = events.Find(event);
+  const std::shared_ptr<Event> held = events.Find(event);
   Stream* const queue = ToStream(stream);
   if (held == nullptr || queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
   if (flags != 0) return Answer(cudaErrorInvalidValue);
-  AllStreams().WaitFor(queue, held->event);
+  AllStreams().WaitFor(queue, held);
   return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  HeldEvent* const held = events.Find(event);
+  const std::shared_ptr<Event> held = events.Find(event);
   if (held == nullptr) return Answer(cudaErrorInvalidResourceHandle);
-  AllStreams().Drain(*held->event);
+  AllStreams().Drain(*held);
   return Answer(Sticky());
 }
 

@@ -38,11 +38,10 @@ void Streams::Record(Stream* stream, std::shared_ptr<Event> event) {
     number = ++event->recorded;
   }
   Enqueue(stream, {[this, event = std::move(event), number] {
-                     const std::lock_guard lock(mutex_);
-                     event->completed = std::max(event->completed, number);
-                     return std::string();
-                   },
-                   nullptr});
+            const std::lock_guard lock(mutex_);
+            event->completed = std::max(event->completed, number);
+            return std::string();
+          }});
 }
 
 void Streams::WaitFor(Stream* stream, std::shared_ptr<Event> event) {

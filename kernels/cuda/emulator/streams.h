@@ -27,7 +27,7 @@ struct Operation {
   // Returns what was wrong, or "". Runs without a lock, on any thread that waits.
   std::function<std::string()> run;
   // Whether it may run yet: an event, a peer. Under the lock; null: always.
-  std::function<bool()> ready;
+  std::function<bool()> ready = nullptr;
 };
 
 struct Stream {

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <utility>
 #include <vector>
 
 #include "tests/kernels/kernel_sets.h"
@@ -66,7 +67,11 @@ class GpuMatrix {
   GpuMatrix(const GpuStream& stream, Matrix host)
       : host_(std::move(host)), memory_(stream, host_.View().data, BytesOf(host_.View())) {}
 
-  MatView View() { return At(host_.View()); }
+  MatView View() {
+    MatView view = host_.View();
+    view.data = memory_.as<void>();
+    return view;
+  }
   HeadsView Heads(int64_t heads) {
     HeadsView view = host_.Heads(heads);
     view.data = memory_.as<void>();
@@ -81,10 +86,6 @@ class GpuMatrix {
  private:
   static size_t BytesOf(const MatView& view) {
     return static_cast<size_t>((view.rows - 1) * view.stride + view.cols) * SizeOf(view.type);
-  }
-  MatView At(MatView view) const {
-    view.data = memory_.as<void>();
-    return view;
   }
 
   Matrix host_;
