@@ -151,7 +151,7 @@ void Bench::Attend(const char* what, KvCache cache, int64_t heads, int64_t seque
         BestSeconds(threads_,
                     [&] {
                       device_.attention(stream_, cache, q, {spans.data(), sequences, table.data()},
-                                        0.1f, 0, out);
+                                        0.1f, 0, /*sinks=*/nullptr, out);
                     }),
         limits_);
 }

@@ -92,8 +92,11 @@ AttentionInputs Rank::Upload(const RankBatch& batch) {
   upload(buffers_.spans, batch.spans);
   upload(buffers_.block_tables, batch.block_tables);
   upload(buffers_.cos_sin, cos_sin_);
-  const AttentionBatch spans{buffers_.spans, static_cast<int64_t>(batch.spans.size()),
-                             buffers_.block_tables};
+  AttentionBatch spans{buffers_.spans, static_cast<int64_t>(batch.spans.size()),
+                       buffers_.block_tables};
+  for (const AttentionSpan& span : batch.spans) {
+    spans.max_keys = std::max(spans.max_keys, span.first_position + span.rows);
+  }
   return {spans, buffers_.kv_slots, buffers_.cos_sin};
 }
 

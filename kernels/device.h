@@ -120,6 +120,8 @@ struct AttentionBatch {
   const AttentionSpan* spans = nullptr;
   int64_t num_spans = 0;
   const int32_t* block_tables = nullptr;  // block numbers, position p lives in entry p / 16
+  // No row's position is this or more; a device that cannot read the spans sizes its work by it.
+  int32_t max_keys = 0;
 };
 
 enum class RouterScore : uint8_t { kSoftmax, kSigmoid };
@@ -212,8 +214,10 @@ struct Device {
   // out[row, head] = softmax(scale * q . k) v over positions <= the row's own, and with window > 0
   // only the last `window` of them. q has the cache's type; heads is a multiple of kv_heads, query
   // head h reads kv head h / (heads / kv_heads). out f32 or bf16, dim v_dim.
+  // With `sinks` [heads], f32, the softmax of head h has one more score, sinks[h], whose value is 0
+  // and which no window leaves out (gpt-oss): a partition of its own, merged last. Null: none.
   void (*attention)(Stream stream, const KvCache& cache, HeadsView q, const AttentionBatch& batch,
-                    float scale, int32_t window, HeadsView out);
+                    float scale, int32_t window, const float* sinks, HeadsView out);
 
   // --- experts ----------------------------------------------------------------------------------
   // ids, weights [rows, k]; bias [experts] or null.

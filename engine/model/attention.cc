@@ -58,7 +58,7 @@ void GroupedAttention(const LayerContext& c, const AttentionWeights& weights, co
   c.device.rope(c.stream, k, in.cos_sin, config.rope.dim, false, k);
   c.device.write_kv(c.stream, cache, k, Heads(w.v, c.rows, config.kv_heads), in.kv_slots);
   c.device.attention(c.stream, cache, q, in.batch, config.attention_scale, config.sliding_window,
-                     Heads(w.attn, c.rows, config.heads));
+                     /*sinks=*/nullptr, Heads(w.attn, c.rows, config.heads));
 }
 
 // One small product per head: out's head h = x's head h * weights[h]^T.
@@ -109,7 +109,8 @@ void LatentAttention(const LayerContext& c, const AttentionWeights& weights, con
   c.device.rope(c.stream, Slice(Heads(w.q, c.rows, config.heads), nope, rope), in.cos_sin, rope,
                 config.rope.interleaved, Slice(q_latent, lora, rope));
   c.device.attention(c.stream, cache, q_latent, in.batch, config.attention_scale,
-                     config.sliding_window, Heads(w.attn_latent, c.rows, config.heads));
+                     config.sliding_window, /*sinks=*/nullptr,
+                     Heads(w.attn_latent, c.rows, config.heads));
   ProjectHeads(c, w.attn_latent, weights.v_absorb, lora, config.v_head_dim, w.attn, groups);
 }
 

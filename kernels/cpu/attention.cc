@@ -27,6 +27,7 @@ struct Call {
   const AttentionBatch& batch;
   const float scale;
   const int64_t window;
+  const float* const sinks;  // [heads] or null
   const HeadsView& out;
   const int64_t heads_per_kv;
   const InnerLoops& loops;
@@ -290,6 +291,16 @@ void AttendPartition(const Call& call, const Item& item, int64_t partition,
   }
 }
 
+// A sink is a partition of one key, whose score is the sink's and whose value is 0.
+void MergeSinks(const Call& call, const Item& item, const Workspace& space) {
+  const int64_t value_width = call.layout.value_panels * kLanes;
+  std::fill_n(space.part, value_width, 0.0f);
+  for (int64_t row = 0; row < item.row_end - item.row_begin; ++row) {
+    call.loops.merge(call.sinks[item.Head(call, row)], 1.0f, space.part, value_width,
+                     space.max + row, space.sum + row, space.out + row * value_width);
+  }
+}
+
 void Attend(const Call& call, const Item& item, Scratch& scratch) {
   const Workspace space = CutScratch(call, scratch);
   const int64_t rows = item.row_end - item.row_begin;
@@ -307,6 +318,7 @@ void Attend(const Call& call, const Item& item, Scratch& scratch) {
   for (int64_t partition = first; partition < end; partition += kAttentionPartition) {
     AttendPartition(call, item, partition, space);
   }
+  if (call.sinks != nullptr) MergeSinks(call, item, space);
   for (int64_t row = 0; row < rows; ++row) {
     call.loops.divide(space.out + row * value_width, call.cache.v_dim, space.sum[row],
                       call.out.type == DType::kBF16,
@@ -319,7 +331,7 @@ void Attend(const Call& call, const Item& item, Scratch& scratch) {
 }  // namespace
 
 void Attention(Stream handle, const KvCache& cache, HeadsView q, const AttentionBatch& batch,
-               float scale, int32_t window, HeadsView out) {
+               float scale, int32_t window, const float* sinks, HeadsView out) {
   CpuStream& stream = StreamOf(handle);
   const Call call{cache,
                   KvLayout(cache),
@@ -327,6 +339,7 @@ void Attention(Stream handle, const KvCache& cache, HeadsView q, const Attention
                   batch,
                   scale,
                   window,
+                  sinks,
                   out,
                   q.heads / cache.kv_heads,
                   stream.loops,

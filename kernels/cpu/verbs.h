@@ -25,7 +25,7 @@ void GateUp(Stream stream, MatView x, const GateUpGroup* groups, int64_t num_gro
 size_t KvBytes(const KvCache& cache);
 void WriteKv(Stream stream, const KvCache& cache, HeadsView k, HeadsView v, const int32_t* slots);
 void Attention(Stream stream, const KvCache& cache, HeadsView q, const AttentionBatch& batch,
-               float scale, int32_t window, HeadsView out);
+               float scale, int32_t window, const float* sinks, HeadsView out);
 
 void Route(Stream stream, MatView logits, const RouterConfig& config, const float* bias,
            int32_t* ids, float* weights);

@@ -16,13 +16,14 @@ struct Model {
   int64_t v_dim = 16;
   bool v_in_k = false;
   int32_t window = 0;
+  bool sinks = false;
 };
 
 std::string Describe(const Model& m) {
   return std::string(NameOf(m.type)) + " heads " + std::to_string(m.heads) + "/" +
          std::to_string(m.kv_heads) + " dims " + std::to_string(m.k_dim) + "/" +
          std::to_string(m.v_dim) + (m.v_in_k ? " latent" : "") + " window " +
-         std::to_string(m.window);
+         std::to_string(m.window) + (m.sinks ? " sinks" : "");
 }
 
 std::vector<Model> Models() {
@@ -35,6 +36,8 @@ std::vector<Model> Models() {
     models.push_back({type, 3, 3, 16, 16, false, 300});  // window over partitions
     models.push_back({type, 50, 1, 12, 10, true, 0});    // latent, more heads than an item's rows
     models.push_back({type, 5, 1, 19, 13, true, 20});
+    models.push_back({type, 6, 2, 16, 16, false, 0, true});
+    models.push_back({type, 4, 2, 8, 8, false, 20, true});
   }
   return models;
 }
@@ -49,6 +52,11 @@ struct Sequence {
 };
 
 float Scale(const Model& m) { return 1.0f / std::sqrt(static_cast<float>(m.k_dim)); }
+
+// Below and above most scores; none: empty.
+std::vector<float> Sinks(const Model& m) {
+  return m.sinks ? RandomFloats(m.heads, 77, 3.0f) : std::vector<float>();
+}
 
 // A cache full of NaN.
 class Cache {
@@ -73,6 +81,7 @@ Matrix RunChunks(const Runner& runner, const Model& m, Sequence s,
                  DType out_type = DType::kF32) {
   const int64_t length = s.q.rows();
   Matrix out(out_type, length, m.heads * m.v_dim);
+  const std::vector<float> sinks = Sinks(m);
   const Cache cache(runner, m, static_cast<int64_t>(table.size()));
   size_t chunk = 0;
   for (int64_t begin = 0; begin < length;) {
@@ -91,7 +100,8 @@ Matrix RunChunks(const Runner& runner, const Model& m, Sequence s,
                      m.v_in_k ? HeadsView{} : rows_of(s.v, m.kv_heads), slots.data());
     const AttentionSpan span{0, static_cast<int32_t>(rows), static_cast<int32_t>(begin), 0};
     runner->attention(runner.stream(), cache.view(), rows_of(s.q, m.heads),
-                      {&span, 1, table.data()}, Scale(m), m.window, rows_of(out, m.heads));
+                      {&span, 1, table.data()}, Scale(m), m.window,
+                      m.sinks ? sinks.data() : nullptr, rows_of(out, m.heads));
     begin += rows;
   }
   return out;
@@ -134,6 +144,7 @@ void ExpectExact(const Model& m, const Sequence& s, const Matrix& out, int64_t t
   double sum = 0;
   for (double& score : scores) sum += score = std::exp(score - top);
   const double keys = static_cast<double>(scores.size());
+  if (m.sinks) sum += std::exp(Sinks(m)[static_cast<size_t>(h)] - top);
   for (int64_t d = 0; d < m.v_dim; ++d) {
     double exact = 0;
     double magnitude = 0;
@@ -253,8 +264,10 @@ TEST_P(Attention, ASequenceIsTheSameInABatch) {
     const Cache cache(runner, m, static_cast<int64_t>(blocks.size()));
     runner->write_kv(runner.stream(), cache.view(), k.Heads(m.kv_heads), v.Heads(m.kv_heads),
                      slots.data());
+    const std::vector<float> sinks = Sinks(m);
     runner->attention(runner.stream(), cache.view(), q.Heads(m.heads),
-                      {spans.data(), 3, tables.data()}, Scale(m), m.window, out.Heads(m.heads));
+                      {spans.data(), 3, tables.data()}, Scale(m), m.window,
+                      m.sinks ? sinks.data() : nullptr, out.Heads(m.heads));
     for (size_t i = 0; i < 3; ++i) {
       const Matrix alone = RunWhole(runner, m, sequences[i]);
       for (int64_t t = 0; t < lengths[i]; ++t) {
