@@ -54,7 +54,7 @@ class Bench {
  public:
   Bench(const Device& device, int threads, const MachineLimits& limits)
       : device_(device),
-        stream_(device.create_stream(threads)),
+        stream_(device.create_stream(0, threads)),
         threads_(threads),
         limits_(limits) {}
   ~Bench() {
@@ -71,7 +71,7 @@ class Bench {
 
  private:
   void* Allocate(size_t bytes) {
-    void* const data = device_.allocate(bytes);
+    void* const data = device_.allocate(stream_, bytes);
     if (data == nullptr) std::exit(1);
     memory_.emplace_back(data, bytes);
     std::memset(data, 0x3C, bytes);  // small positive numbers in f32 and in bf16

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/fingerprint.h"
 #include "engine/prepare.h"
+#include "engine/synchronize.h"
 
 namespace ballast {
 namespace {
@@ -18,18 +19,18 @@ std::string PackingOf(const Device& device) {
   constexpr int64_t kCols = 48;
   std::array<float, kRows * kCols> numbers;
   for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(i);
-  const Stream stream = device.create_stream(1);
+  const Stream stream = device.create_stream(/*unit=*/0, /*threads=*/1);
   uint64_t hash = kHashSeed;
   for (const DType type : {DType::kF32, DType::kBF16}) {
     const size_t bytes = device.packed_bytes(type, kRows, kCols);
-    void* data = device.allocate(bytes);
+    void* data = device.allocate(stream, bytes);
     if (data == nullptr) continue;
     std::string host(bytes, '\0');
     device.upload(stream, data, host.data(), bytes);
     device.pack(stream, {numbers.data(), DType::kF32, kRows, kCols, kCols, 1},
                 {data, type, kRows, kCols});
     device.download(stream, host.data(), data, bytes);
-    device.synchronize(stream);
+    if (!Synchronize(device, stream).ok()) host.clear();
     hash = HashBytes(host, hash);
     device.release(data, bytes);
   }

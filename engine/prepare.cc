@@ -94,9 +94,17 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
 }
 
 absl::Status CheckFits(const PreparedModel& model) {
-  const auto ranks = static_cast<size_t>(model.process_ranks);
-  return CheckFits(ranks * model.plan.weights_bytes, ranks * model.sizes.kv_bytes,
-                   ranks * model.plan.workspace_bytes, AvailableMemory());
+  const auto check = [&](int ranks, int unit, const std::string& where) {
+    const auto times = static_cast<size_t>(ranks);
+    return CheckFits(times * model.plan.weights_bytes, times * model.sizes.kv_bytes,
+                     times * model.plan.workspace_bytes, model.device->available_memory(unit),
+                     where);
+  };
+  if (model.device->units() == 0) return check(model.process_ranks, 0, "memory");
+  for (int unit = 0; unit < model.process_ranks; ++unit) {
+    RETURN_IF_ERROR(check(1, unit, absl::StrCat("the memory of GPU ", unit)));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace ballast

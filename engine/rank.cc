@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/rope.h"
+#include "engine/synchronize.h"
 
 namespace ballast {
 
@@ -15,7 +16,7 @@ Rank::Rank(const ModelConfig& config, const Device& device, const RankOptions& o
       options_(options),
       balance_(balance),
       comm_(comm),
-      stream_(device.create_stream(options.threads)),
+      stream_(device.create_stream(options.unit, options.threads)),
       rope_(ComputeRopeFrequencies(config.rope)) {
   for (const bool is_moe : config.is_moe) moe_layer_.push_back(is_moe ? moe_layers_++ : -1);
 }
@@ -40,8 +41,8 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(
                                                options.compute, progress));
   const int spares = SpareBuffers(slots, options.ranks);
   const ExpertBytes largest = LargestExpert(config, &checkpoint, device, options.compute);
-  ASSIGN_OR_RETURN(rank->experts_,
-                   ExpertStore::Create(std::move(slots), spares, largest, device, *rank->weights_));
+  ASSIGN_OR_RETURN(rank->experts_, ExpertStore::Create(std::move(slots), spares, largest, device,
+                                                       rank->stream_, *rank->weights_));
   RETURN_IF_ERROR(rank->AllocateBuffers());
   return rank;
 }
@@ -57,21 +58,21 @@ void Rank::Connect(std::span<const std::unique_ptr<Rank>> ranks) {
 
 absl::Status Rank::ConnectProcesses(const Checkpoint& checkpoint, WeightExchange& exchange) {
   const ExpertBytes largest = LargestExpert(config_, &checkpoint, device_, options_.compute);
-  ASSIGN_OR_RETURN(loans_, ExpertLoans::Create(exchange, device_, largest.sum()));
+  ASSIGN_OR_RETURN(loans_, ExpertLoans::Create(exchange, device_, stream_, largest.sum()));
   shapes_ = ExpertShapes(config_, &checkpoint, options_.compute);
   return absl::OkStatus();
 }
 
 absl::Status Rank::AllocateBuffers() {
   const size_t bytes = PlanWorkspace(config_, options_.compute, options_.sizes, nullptr).bytes;
-  void* base = device_.allocate(bytes);
+  void* base = device_.allocate(stream_, bytes);
   if (base == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("workspace: no memory for ", bytes, " bytes"));
   }
   buffers_ = PlanWorkspace(config_, options_.compute, options_.sizes, base);
   for (int layer = 0; layer < config_.layers; ++layer) {
     KvCache cache = KvCacheShape(config_, options_.compute, options_.kv_blocks);
-    cache.data = device_.allocate(device_.kv_bytes(cache));
+    cache.data = device_.allocate(stream_, device_.kv_bytes(cache));
     if (cache.data == nullptr) {
       return absl::ResourceExhaustedError(absl::StrCat(
           "KV cache: no memory for ", device_.kv_bytes(cache), " bytes of layer ", layer));
@@ -169,7 +170,7 @@ absl::Status Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inpu
   return absl::OkStatus();
 }
 
-void Rank::SampleRows(const RankBatch& batch, RankResult& result) {
+absl::Status Rank::SampleRows(const RankBatch& batch, RankResult& result) {
   const SampleContext context{batch.bias, batch.banned, batch.history};
   const int64_t vocab = config_.vocab_size;
   const auto total = static_cast<int64_t>(batch.samples.size());
@@ -191,20 +192,21 @@ void Rank::SampleRows(const RankBatch& batch, RankResult& result) {
     const MatmulGroup head{&weights_->lm_head, 0, rows, 0, 0};
     device_.matmul(stream_, Rows(buffers_.logit_x, rows), &head, 1, logits, false);
     device_.download(stream_, logits_.data(), logits.data, rows * vocab * sizeof(float));
-    device_.synchronize(stream_);
+    RETURN_IF_ERROR(Synchronize(device_, stream_));
     for (int64_t i = 0; i < rows; ++i) {
       const std::span<const float> row(logits_.data() + i * vocab, vocab);
       result.samples[begin + i] = Sample(row, batch.samples[begin + i], context, sample_scratch_);
     }
     heartbeat_.fetch_add(1, std::memory_order_relaxed);
   }
+  return absl::OkStatus();
 }
 
 absl::Status Rank::RunStep(const StepPlan& plan, RankResult& result) {
   const auto start = std::chrono::steady_clock::now();
   const RankBatch& batch = plan.ranks[options_.rank];
   RETURN_IF_ERROR(RunLayers(batch, Upload(batch), result));
-  SampleRows(batch, result);
+  RETURN_IF_ERROR(SampleRows(batch, result));
   result.wait_seconds = moe_.wait_seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return absl::OkStatus();

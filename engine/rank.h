@@ -26,6 +26,7 @@ namespace ballast {
 struct RankOptions {
   int rank = 0;  // of `ranks` in the world
   int ranks = 1;
+  int unit = 0;  // of the device
   int threads = 1;
   Compute compute = Compute::kBF16;
   int64_t kv_blocks = 0;
@@ -64,7 +65,7 @@ class Rank {
   ExpertStore& experts() { return *experts_; }
 
   // Runs this rank's share of the plan, with no rows too. Collective. Nothing on the device is
-  // allocated. Errors are the communicator's; the result is then meaningless.
+  // allocated. Errors are the communicator's and the device's; the result is then meaningless.
   absl::Status RunStep(const StepPlan& plan, RankResult& result);
 
   // Grows with every layer of every step: a step that lives, however long it takes.
@@ -78,7 +79,7 @@ class Rank {
   absl::Status RunLayers(const RankBatch& batch, const AttentionInputs& inputs, RankResult& result);
   absl::Status RunFeedForward(int layer, int64_t rows, RankResult& result);
   void RecordMoeLayer(int moe_layer, int64_t rows, RankResult& result);
-  void SampleRows(const RankBatch& batch, RankResult& result);
+  absl::Status SampleRows(const RankBatch& batch, RankResult& result);
 
   const ModelConfig& config_;
   const Device& device_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/comm/in_process.h"
+#include "engine/synchronize.h"
 
 namespace ballast {
 namespace {
@@ -25,7 +26,7 @@ std::vector<std::unique_ptr<Communicator>> ThreadCommunicators(int ranks) {
 Ranks::Ranks(RanksParts parts)
     : parts_(std::move(parts)),
       statuses_(parts_.comms.size()),
-      copies_(parts_.device->create_stream(1)) {
+      copies_(parts_.device->create_stream(/*unit=*/0, /*threads=*/1)) {
   const ModelConfig& config = parts_.checkpoint->config();
   balance_.layers.resize(config.layers);
   for (const int layer : MoeLayers(config)) {
@@ -42,6 +43,7 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(
     RankOptions own = p.options;
     own.rank = p.first + static_cast<int>(i);
     if (own.rank != p.slow_rank) own.slowdown = 1;
+    if (p.device->units() > 0) own.unit = static_cast<int>(i);
     const auto own_progress = [&](size_t done, size_t total) {
       if (progress) progress(i * total + done, count * total);
     };
@@ -127,8 +129,7 @@ absl::Status Ranks::Move(const SlotMove& move) {
   CopyMatrix(*parts_.device, copies_, from->gate, to.gate);
   CopyMatrix(*parts_.device, copies_, from->up, to.up);
   CopyMatrix(*parts_.device, copies_, from->down, to.down);
-  parts_.device->synchronize(copies_);
-  return absl::OkStatus();
+  return Synchronize(*parts_.device, copies_);
 }
 
 absl::Status Ranks::DropMoves() {

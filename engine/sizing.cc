@@ -1,7 +1,6 @@
 #include "engine/sizing.h"
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
 #include <string>
 
@@ -15,13 +14,6 @@ constexpr size_t kDefaultKvBytes = size_t{1} << 30;
 
 std::string MiB(size_t bytes) {
   return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
-}
-
-// The first number of a file like /sys/fs/cgroup/memory.max; `missing` when there is none.
-size_t ReadNumber(const char* path, size_t missing) {
-  std::ifstream file(path);
-  size_t value = 0;
-  return file >> value ? value : missing;
 }
 
 }  // namespace
@@ -73,27 +65,13 @@ absl::StatusOr<EngineSizes> ResolveSizes(const EngineOptions& options, const Mod
 }
 
 absl::Status CheckFits(size_t weights_bytes, size_t kv_bytes, size_t workspace_bytes,
-                       size_t available) {
+                       size_t available, const std::string& where) {
   const size_t needed = weights_bytes + kv_bytes + workspace_bytes;
   if (needed <= available) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
       "the model does not fit: weights ", MiB(weights_bytes), " + KV cache ", MiB(kv_bytes),
-      " + workspace ", MiB(workspace_bytes), " = ", MiB(needed), ", but ", MiB(available),
-      " of memory are available; --kv-memory, --max-context and --step-tokens lower the last two"));
-}
-
-size_t AvailableMemory() {
-  size_t available = std::numeric_limits<size_t>::max();
-  std::ifstream meminfo("/proc/meminfo");
-  std::string name;
-  std::string rest;
-  size_t kib = 0;
-  while (meminfo >> name >> kib && std::getline(meminfo, rest)) {
-    if (name == "MemAvailable:") available = kib * 1024;
-  }
-  const size_t limit = ReadNumber("/sys/fs/cgroup/memory.max", available);
-  const size_t current = ReadNumber("/sys/fs/cgroup/memory.current", 0);
-  return std::min(available, limit > current ? limit - current : 0);
+      " + workspace ", MiB(workspace_bytes), " = ", MiB(needed), ", but ", MiB(available), " of ",
+      where, " are available; --kv-memory, --max-context and --step-tokens lower the last two"));
 }
 
 }  // namespace ballast

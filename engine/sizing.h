@@ -30,11 +30,9 @@ absl::StatusOr<Compute> ParseCompute(const std::string& name);
 // KV bytes of one block in all layers.
 size_t KvBlockBytes(const ModelConfig& config, Compute compute, const Device& device);
 
-// RESOURCE_EXHAUSTED with every number when the sum is more than `available`. Pure.
+// RESOURCE_EXHAUSTED with every number when the sum is more than `available` in `where` ("memory",
+// "memory of GPU 1"). Pure.
 absl::Status CheckFits(size_t weights_bytes, size_t kv_bytes, size_t workspace_bytes,
-                       size_t available);
-
-// Bytes that this process may still take: MemAvailable, or less where a cgroup bounds it.
-size_t AvailableMemory();
+                       size_t available, const std::string& where);
 
 }  // namespace ballast

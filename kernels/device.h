@@ -145,7 +145,8 @@ struct RouterConfig {
   float scale = 1.0f;
 };
 
-// Where work runs: on the CPU a pool of threads (the caller is one of them). Opaque.
+// Where work runs: on the CPU a pool of threads (the caller is one of them), on a GPU a queue of
+// one of them. Opaque.
 struct Stream {
   void* handle = nullptr;
 };
@@ -162,17 +163,27 @@ struct Device {
   const char* kernels;  // "reference", "avx2", "avx512"; shown in logs and metrics
 
   // --- memory and streams -----------------------------------------------------------------------
-  // Memory aligned to kMemoryAlignment, or null when there is none. `bytes` is given back to
-  // `release`.
-  void* (*allocate)(size_t bytes);
-  void (*release)(void* data, size_t bytes);
-  Stream (*create_stream)(int threads);
+  // How many pieces of hardware, numbered from 0, that take one rank of this process each: GPUs.
+  // 0: all ranks share the machine, which is unit 0.
+  int (*units)();
+  // Bytes that could be allocated on a unit now.
+  size_t (*available_memory)(int unit);
+  // Work on a unit; where that is the CPU, by so many threads.
+  Stream (*create_stream)(int unit, int threads);
   void (*destroy_stream)(Stream stream);
+  // Memory of the stream's unit, aligned to kMemoryAlignment, or null when there is none. `bytes`
+  // is given back to `release`, when no work uses it any more.
+  void* (*allocate)(Stream stream, size_t bytes);
+  void (*release)(void* data, size_t bytes);
+  // What `host_src` holds is taken at the call; what comes to `host_dst` is there after
+  // `synchronize`.
   void (*upload)(Stream stream, void* device_dst, const void* host_src, size_t bytes);
   void (*download)(Stream stream, void* host_dst, const void* device_src, size_t bytes);
   // Device memory to device memory, another rank's of this process included.
   void (*copy)(Stream stream, void* dst, const void* src, size_t bytes);
-  void (*synchronize)(Stream stream);
+  // Waits for all work given to the stream. Null, or what it failed with: then nothing that came
+  // of it since the stream was created can be trusted, nor will it do more. Lives with the stream.
+  const char* (*synchronize)(Stream stream);
 
   // --- weights ----------------------------------------------------------------------------------
   size_t (*packed_bytes)(DType type, int64_t n, int64_t k);

@@ -32,8 +32,9 @@ class Communicator {
 
   // Sends the listed rows of `matrix` to each rank and takes receive_counts[r] rows from rank r.
   // received [sum of receive_counts]: where each row lies in this rank's device memory, by source
-  // rank, in the sender's order. `matrix`, `give` and what `received` points to must stay as they
-  // are until the next call of this communicator has returned.
+  // rank, in the sender's order. `matrix` is computed when the call is made (the caller has waited
+  // for its stream), and the rows are there when it returns. `matrix`, `give` and what `received`
+  // points to must stay as they are until the next call of this communicator has returned.
   virtual absl::Status ExchangeRows(MatView matrix, const RowLists& give,
                                     std::span<const int32_t> receive_counts,
                                     std::vector<const void*>& received) = 0;

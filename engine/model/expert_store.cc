@@ -90,11 +90,12 @@ ExpertStore::~ExpertStore() {
 absl::StatusOr<std::unique_ptr<ExpertStore>> ExpertStore::Create(SlotExperts slots, int spares,
                                                                  const ExpertBytes& largest,
                                                                  const Device& device,
+                                                                 Stream stream,
                                                                  ModelWeights& weights) {
   std::unique_ptr<ExpertStore> store(new ExpertStore(std::move(slots), device, weights));
   if (spares == 0) return store;
   store->memory_bytes_ = static_cast<size_t>(spares) * largest.sum();
-  store->memory_ = device.allocate(store->memory_bytes_);
+  store->memory_ = device.allocate(stream, store->memory_bytes_);
   if (store->memory_ == nullptr) {
     return absl::ResourceExhaustedError(
         Concat("spare expert buffers: no memory for ", store->memory_bytes_, " bytes"));

@@ -50,7 +50,7 @@ class ExpertStore {
   // `slots` says what `weights` holds, which outlives the store. RESOURCE_EXHAUSTED with the bytes.
   static absl::StatusOr<std::unique_ptr<ExpertStore>> Create(SlotExperts slots, int spares,
                                                              const ExpertBytes& largest,
-                                                             const Device& device,
+                                                             const Device& device, Stream stream,
                                                              ModelWeights& weights);
   ~ExpertStore();
   ExpertStore(const ExpertStore&) = delete;

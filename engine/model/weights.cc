@@ -8,6 +8,7 @@
 #include "engine/model/finite.h"
 #include "engine/model/weight_arena.h"
 #include "engine/model/weight_list.h"
+#include "engine/synchronize.h"
 
 namespace ballast {
 namespace {
@@ -59,7 +60,7 @@ class Loader {
 };
 
 absl::Status Loader::Allocate(size_t bytes, ModelWeights& weights) {
-  void* memory = device_.allocate(bytes);
+  void* memory = device_.allocate(stream_, bytes);
   if (memory == nullptr) {
     return absl::ResourceExhaustedError(
         Concat("no memory for the weights: ", bytes, " bytes on device ", device_.name));
@@ -95,8 +96,6 @@ void Loader::Upload(const WeightSource& source, const TensorView& tensor, void* 
     staging_[static_cast<size_t>(i)] = ElementAt(tensor, i);
   }
   device_.upload(stream_, place, staging_.data(), staging_.size() * sizeof(float));
-  // The staging memory is used again for the next vector.
-  device_.synchronize(stream_);
   *source.vector = static_cast<const float*>(place);
 }
 
@@ -159,13 +158,13 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(
     held += bytes;
     const bool last = i + 1 == list.size() || list[i + 1].tensor != list[i].tensor;
     if (last || held >= kDiscardBytes) {
-      device.synchronize(stream);
+      RETURN_IF_ERROR(Synchronize(device, stream));
       checkpoint.Discard(*checkpoint.Find(list[i].tensor));
       held = 0;
     }
     if (progress) progress(done, total);
   }
-  device.synchronize(stream);
+  RETURN_IF_ERROR(Synchronize(device, stream));
   if (config.tied_embeddings) weights->lm_head = weights->embedding;
   return weights;
 }

@@ -8,10 +8,10 @@ namespace ballast {
 
 absl::StatusOr<std::unique_ptr<ExpertLoans>> ExpertLoans::Create(WeightExchange& exchange,
                                                                  const Device& device,
-                                                                 size_t slot_bytes) {
+                                                                 Stream stream, size_t slot_bytes) {
   std::unique_ptr<ExpertLoans> loans(new ExpertLoans(exchange, device, slot_bytes));
   const size_t bytes = kMaxImports * slot_bytes;
-  loans->slots_ = static_cast<char*>(device.allocate(bytes));
+  loans->slots_ = static_cast<char*>(device.allocate(stream, bytes));
   if (loans->slots_ == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("slots for borrowed experts: no memory for ", bytes, " bytes"));

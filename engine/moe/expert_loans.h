@@ -26,7 +26,7 @@ class ExpertLoans {
   // Allocates kMaxImports scratch slots of `slot_bytes`. RESOURCE_EXHAUSTED with the bytes.
   // `exchange` and `device` outlive it.
   static absl::StatusOr<std::unique_ptr<ExpertLoans>> Create(WeightExchange& exchange,
-                                                             const Device& device,
+                                                             const Device& device, Stream stream,
                                                              size_t slot_bytes);
   ~ExpertLoans();
   ExpertLoans(const ExpertLoans&) = delete;

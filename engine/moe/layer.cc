@@ -3,6 +3,8 @@
 #include <chrono>
 #include <thread>
 
+#include "engine/synchronize.h"
+
 namespace ballast {
 namespace {
 
@@ -57,7 +59,7 @@ absl::Status AwaitLoans(const MoeRank& r) {
   return absl::OkStatus();
 }
 
-void Route(const MoeRank& r, const MoeWeights& weights, MatView normed) {
+absl::Status Route(const MoeRank& r, const MoeWeights& weights, MatView normed) {
   const MoeBuffers& w = r.buffers;
   const MatView logits = Rows(w.router_logits, normed.rows);
   const MatmulGroup product{&weights.router, 0, normed.rows, 0, 0};
@@ -66,7 +68,7 @@ void Route(const MoeRank& r, const MoeWeights& weights, MatView normed) {
   r.scratch.ids.resize(normed.rows * r.router.k);
   r.device.download(r.stream, r.scratch.ids.data(), w.expert_ids,
                     r.scratch.ids.size() * sizeof(int32_t));
-  r.device.synchronize(r.stream);
+  return Synchronize(r.device, r.stream);
 }
 
 // Every rank learns all counts and comes to the same split.
@@ -103,7 +105,7 @@ absl::Status Dispatch(const MoeRank& r, MatView x) {
   return absl::OkStatus();
 }
 
-void RunExperts(const MoeRank& r, const MoeLayer& layer) {
+absl::Status RunExperts(const MoeRank& r, const MoeLayer& layer) {
   MoeScratch& s = r.scratch;
   const Clock::time_point start = Clock::now();
   s.gate_up.clear();
@@ -119,18 +121,19 @@ void RunExperts(const MoeRank& r, const MoeLayer& layer) {
     ++s.timing.live_experts;
     s.timing.tiles += TilesOf(rows, r.costs.tile_rows);
   }
-  if (s.down.empty()) return;
+  if (s.down.empty()) return absl::OkStatus();
   const auto rows = static_cast<int64_t>(s.plan.order.size());
   const auto groups = static_cast<int64_t>(s.down.size());
   const MatView h = Rows(r.buffers.expert_h, rows);
   r.device.gate_up(r.stream, Rows(r.buffers.expert_x, rows), s.gate_up.data(), groups, h);
   r.device.matmul(r.stream, h, s.down.data(), groups, Rows(r.buffers.expert_y, rows), false);
-  r.device.synchronize(r.stream);
+  RETURN_IF_ERROR(Synchronize(r.device, r.stream));
   if (r.slowdown > 1) {
     std::this_thread::sleep_for(
         std::chrono::duration<double>(SecondsSince(start) * (r.slowdown - 1)));
   }
   s.timing.seconds = SecondsSince(start);
+  return absl::OkStatus();
 }
 
 // Sends answers back and adds them up in choice order, whichever rank they come from.
@@ -167,12 +170,12 @@ absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRo
     shared = Rows(rank.buffers.shared, rows.x.rows);
     RunMlp(rank.device, rank.stream, weights.shared, rows.x, rank.buffers.mlp, shared, false);
   }
-  Route(rank, weights, rows.normed);
+  RETURN_IF_ERROR(Route(rank, weights, rows.normed));
   RETURN_IF_ERROR(AssignRows(rank, layer.replicas));
   RETURN_IF_ERROR(StartLoans(rank, layer));
   RETURN_IF_ERROR(Dispatch(rank, rows.x));
   RETURN_IF_ERROR(AwaitLoans(rank));
-  RunExperts(rank, layer);
+  RETURN_IF_ERROR(RunExperts(rank, layer));
   RETURN_IF_ERROR(Combine(rank, shared, rows.hidden));
   return rank.loans == nullptr ? absl::OkStatus() : rank.loans->Finish();
 }

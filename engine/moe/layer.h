@@ -81,7 +81,7 @@ struct MoeRows {
 // rows.hidden += experts(rows.x), shared experts included. Collective: every rank calls it for the
 // same layer, with no rows too. Afterwards scratch.ids has the routing of this rank's rows, and
 // scratch.assignment, plan and timing tell what was decided and ran.
-// Errors are the communicator's.
+// Errors are the communicator's and the device's.
 absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRows& rows);
 
 // out = down(silu(gate x) * up x), f32; with `accumulate`, out += it.

@@ -17,17 +17,22 @@ void CopyBytes(Stream, void* to, const void* from, size_t bytes) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
-void Synchronize(Stream) {}  // every verb has finished when it returns
+// Every verb has finished when it returns.
+const char* Synchronize(Stream) { return nullptr; }
+
+void* Allocate(Stream, size_t bytes) { return AllocateMemory(bytes); }
 
 // A kernel set is what a stream carries; the verbs are the same for all.
-Device MakeDevice(const char* kernels, Stream (*create_stream)(int threads)) {
+Device MakeDevice(const char* kernels, Stream (*create_stream)(int unit, int threads)) {
   return {
       .name = "cpu",
       .kernels = kernels,
-      .allocate = AllocateMemory,
-      .release = FreeMemory,
+      .units = [] { return 0; },
+      .available_memory = [](int) { return AvailableMemory(); },
       .create_stream = create_stream,
       .destroy_stream = DestroyStream,
+      .allocate = Allocate,
+      .release = FreeMemory,
       .upload = CopyBytes,
       .download = CopyBytes,
       .copy = CopyBytes,
@@ -52,8 +57,9 @@ Device MakeDevice(const char* kernels, Stream (*create_stream)(int threads)) {
 
 template <const InnerLoops& loops>
 const Device* DeviceFor() {
-  static const Device device = MakeDevice(
-      loops.name, [](int threads) { return Stream{new CpuStream(loops, std::max(1, threads))}; });
+  static const Device device = MakeDevice(loops.name, [](int /*unit*/, int threads) {
+    return Stream{new CpuStream(loops, std::max(1, threads))};
+  });
   return &device;
 }
 

@@ -2,9 +2,13 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <limits>
+#include <string>
 
 #include "kernels/device.h"
 
@@ -36,6 +40,13 @@ void* MapHuge(size_t bytes) {
   return data;
 }
 
+// The first number of a file like /sys/fs/cgroup/memory.max; `missing` when there is none.
+size_t ReadNumber(const char* path, size_t missing) {
+  std::ifstream file(path);
+  size_t value = 0;
+  return file >> value ? value : missing;
+}
+
 }  // namespace
 
 void* AllocateMemory(size_t bytes) {
@@ -51,6 +62,20 @@ void FreeMemory(void* data, size_t bytes) {
   } else {
     std::free(data);
   }
+}
+
+size_t AvailableMemory() {
+  size_t available = std::numeric_limits<size_t>::max();
+  std::ifstream meminfo("/proc/meminfo");
+  std::string name;
+  std::string rest;
+  size_t kib = 0;
+  while (meminfo >> name >> kib && std::getline(meminfo, rest)) {
+    if (name == "MemAvailable:") available = kib * 1024;
+  }
+  const size_t limit = ReadNumber("/sys/fs/cgroup/memory.max", available);
+  const size_t current = ReadNumber("/sys/fs/cgroup/memory.current", 0);
+  return std::min(available, limit > current ? limit - current : 0);
 }
 
 void Scratch::Reserve(size_t bytes) {

@@ -10,6 +10,9 @@ namespace ballast {
 void* AllocateMemory(size_t bytes);
 void FreeMemory(void* data, size_t bytes);
 
+// What this process may still allocate: the machine's, or its control group's when that is less.
+size_t AvailableMemory();
+
 // Working memory that grows to the largest size ever asked for and stays there.
 class Scratch {
  public:

@@ -67,16 +67,12 @@ TEST(ResolveSizes, RefusesAnUnknownCompute) {
 }
 
 TEST(CheckFits, SaysEveryNumber) {
-  EXPECT_TRUE(CheckFits(1 << 20, 2 << 20, 3 << 20, 6 << 20).ok());
-  const absl::Status status = CheckFits(1 << 20, 2 << 20, 3 << 20, (6 << 20) - 1);
+  EXPECT_TRUE(CheckFits(1 << 20, 2 << 20, 3 << 20, 6 << 20, "memory").ok());
+  const absl::Status status = CheckFits(1 << 20, 2 << 20, 3 << 20, (6 << 20) - 1, "GPU 3");
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(status.message(),
-              HasSubstr("weights 1.0 MiB + KV cache 2.0 MiB + workspace 3.0 MiB"));
-}
-
-TEST(AvailableMemory, IsSomethingBetweenNothingAndEverything) {
-  EXPECT_GT(AvailableMemory(), size_t{1} << 20);
-  EXPECT_LT(AvailableMemory(), size_t{1} << 50);
+              HasSubstr("weights 1.0 MiB + KV cache 2.0 MiB + workspace 3.0 MiB = 6.0 MiB, but 6.0 "
+                        "MiB of GPU 3 are available"));
 }
 
 }  // namespace

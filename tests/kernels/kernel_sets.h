@@ -87,7 +87,7 @@ class Matrix {
 class Runner {
  public:
   explicit Runner(const char* kernels, int threads = 1) : device_(FindCpuDevice(kernels)) {
-    if (device_ != nullptr) stream_ = device_->create_stream(threads);
+    if (device_ != nullptr) stream_ = device_->create_stream(0, threads);
   }
   ~Runner() {
     if (device_ != nullptr) device_->destroy_stream(stream_);
@@ -109,7 +109,7 @@ class Runner {
 class Memory {
  public:
   Memory(const Device& device, size_t bytes)
-      : device_(device), bytes_(bytes), data_(device.allocate(bytes)) {}
+      : device_(device), bytes_(bytes), data_(device.allocate({}, bytes)) {}
   ~Memory() { device_.release(data_, bytes_); }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;

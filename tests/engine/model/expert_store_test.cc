@@ -42,7 +42,7 @@ class ExpertStoreTest : public testing::Test {
     MlpWeights filled = Shape();
     for (PackedMatrix* matrix : {&filled.gate, &filled.up, &filled.down}) {
       const size_t bytes = device_.packed_bytes(matrix->type, matrix->n, matrix->k);
-      matrix->data = device_.allocate(bytes);
+      matrix->data = device_.allocate({}, bytes);
       memory_.emplace_back(matrix->data, bytes);
     }
     Mark(filled, layer, expert);
@@ -60,7 +60,7 @@ class ExpertStoreTest : public testing::Test {
   }
   void Make(int spares) {
     absl::StatusOr<std::unique_ptr<ExpertStore>> store =
-        ExpertStore::Create(slots_, spares, BytesOf(Shape(), device_), device_, weights_);
+        ExpertStore::Create(slots_, spares, BytesOf(Shape(), device_), device_, {}, weights_);
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
