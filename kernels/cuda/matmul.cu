@@ -2,163 +2,160 @@
 
 #include "kernels/cuda/arithmetic.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/matmul_bf16.h"
+#include "kernels/cuda/tiled_groups.h"
 
 namespace ballast::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kBlocksPerSm = 3;  // leaves 80 registers for a thread
-constexpr int kTileRows = 32;
-constexpr int kTileCols = 64;
-constexpr int kTileK = 16;
-constexpr int kRowsPerThread = 2;
-constexpr int kColsPerThread = 4;
-constexpr int kThreadCols = kTileCols / kColsPerThread;  // threads side by side
-static_assert(kThreads == kThreadCols * (kTileRows / kRowsPerThread), "a thread per piece");
+constexpr int kThreads = 128;
+constexpr int kBlocksPerSm = 4;  // leaves 128 registers for a thread
+constexpr int kTileRows = static_cast<int>(kExactTile.rows);
+constexpr int kTileCols = static_cast<int>(kExactTile.cols);
+constexpr int kTileK = 32;
+constexpr int kPiece = 4;                        // rows and columns of a thread's outputs
+constexpr int kThreadCols = kTileCols / kPiece;  // threads side by side
+constexpr int kRowSpan = 8;                      // elements of k that neighbouring lanes read
+constexpr int kRowSpans = kTileK / kRowSpan;
+static_assert(kThreads == kThreadCols * (kTileRows / kPiece), "a thread per piece");
 
-int64_t Pieces(int64_t total, int64_t size) { return (total + size - 1) / size; }
+// A tile's share of x or of weights, with k first. kPiece more than it holds: lanes then write to
+// different banks, and every piece is aligned.
+template <int kCount>
+using Part = float[kTileK][kCount + kPiece];
 
-void Add(const TiledGroup& group, TilePlan& plan) {
-  if (group.rows == 0) return;
-  plan.groups.push_back(group);
-  plan.groups.back().first_tile = plan.tiles;
-  plan.tiles += Pieces(group.rows, kTileRows) * Pieces(group.n, kTileCols);
-}
+template <int kCount>
+constexpr int kPartVectors = kTileK*(kCount + kPiece) / 4;  // float4
 
-// The last group whose first tile is not after `tile`.
-__device__ const TiledGroup& GroupOf(const TiledGroup* groups, int64_t count, int64_t tile) {
-  int64_t low = 0;
-  int64_t high = count;
-  while (high - low > 1) {
-    const int64_t middle = (low + high) / 2;
-    if (groups[middle].first_tile <= tile) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return groups[low];
-}
-
-// A piece of kTileK columns of `count` rows from `from`, as float; what lies outside is 0.
+// kTileK columns of kCount rows from `from`, as float; what lies outside is 0. Neighbouring lanes
+// take 4 rows x kRowSpan elements of k.
 template <int kCount, typename T>
-__device__ void LoadTile(const T* from, int64_t stride, int64_t rows, int64_t cols,
-                         float (&to)[kTileK][kCount + 1]) {
-  for (int i = static_cast<int>(threadIdx.x); i < kCount * kTileK; i += kThreads) {
-    const int row = i / kTileK;
-    const int col = i % kTileK;
+__device__ void LoadPart(const T* from, int64_t stride, int64_t rows, int64_t cols, int thread,
+                         Part<kCount>& to) {
+  for (int i = thread; i < kCount * kTileK; i += kThreads) {
+    const int row = i / 32 / kRowSpans * 4 + i % 32 / kRowSpan;
+    const int col = i / 32 % kRowSpans * kRowSpan + i % kRowSpan;
     to[col][row] = row < rows && col < cols ? Load(from + row * stride + col) : 0.0f;
   }
 }
 
-// sums[i][j] += x tile row * weight tile column, `steps` of k, in order.
-__device__ void MultiplyTiles(const float (&x)[kTileK][kTileRows + 1],
-                              const float (&weight)[kTileK][kTileCols + 1], int steps,
-                              float (&sums)[kRowsPerThread][kColsPerThread]) {
-  const int row = static_cast<int>(threadIdx.x) / kThreadCols * kRowsPerThread;
-  const int col = static_cast<int>(threadIdx.x) % kThreadCols;
+struct Sums {
+  float at[kPiece][kPiece] = {};
+};
+
+// What a thread computes of a tile.
+struct Piece {
+  int row;
+  int col;
+};
+__device__ inline Piece PieceOf(int thread) {
+  return {thread / kThreadCols * kPiece, thread % kThreadCols * kPiece};
+}
+
+// sums += x tile rows * weight tile columns, `steps` of k, in order.
+__device__ inline void MultiplyTiles(const Part<kTileRows>& x, const Part<kTileCols>& weight,
+                                     int steps, Piece piece, Sums& sums) {
   for (int k = 0; k < steps; ++k) {
-    for (int i = 0; i < kRowsPerThread; ++i) {
-      for (int j = 0; j < kColsPerThread; ++j) {
-        sums[i][j] = __fmaf_rn(x[k][row + i], weight[k][col + j * kThreadCols], sums[i][j]);
+    const float4 a = *reinterpret_cast<const float4*>(&x[k][piece.row]);
+    const float4 b = *reinterpret_cast<const float4*>(&weight[k][piece.col]);
+    const float xs[kPiece] = {a.x, a.y, a.z, a.w};
+    const float weights[kPiece] = {b.x, b.y, b.z, b.w};
+    for (int i = 0; i < kPiece; ++i) {
+      for (int j = 0; j < kPiece; ++j) {
+        sums.at[i][j] = __fmaf_rn(xs[i], weights[j], sums.at[i][j]);
       }
     }
   }
 }
 
-// What a tile is of its group.
-struct Tile {
-  int64_t row;   // of the group
-  int64_t col;   // of the outputs
-  int64_t rows;  // at most kTileRows
-  int64_t cols;  // at most kTileCols
-};
-
-__device__ Tile TileOf(const TiledGroup& group, int64_t number) {
-  const int64_t across = (group.n + kTileCols - 1) / kTileCols;
-  Tile tile;
-  tile.row = number / across * kTileRows;
-  tile.col = number % across * kTileCols;
-  tile.rows = group.rows - tile.row < kTileRows ? group.rows - tile.row : kTileRows;
-  tile.cols = group.n - tile.col < kTileCols ? group.n - tile.col : kTileCols;
-  return tile;
+__device__ inline int Steps(int64_t left) {
+  return static_cast<int>(left < kTileK ? left : kTileK);
 }
 
 // finish(row, col, i, j) for this thread's outputs that lie inside, counted from the tile's begin.
 template <typename Finish>
-__device__ void ForOutputs(const Tile& tile, const Finish& finish) {
-  const int row = static_cast<int>(threadIdx.x) / kThreadCols * kRowsPerThread;
-  const int col = static_cast<int>(threadIdx.x) % kThreadCols;
-  for (int i = 0; i < kRowsPerThread; ++i) {
-    for (int j = 0; j < kColsPerThread; ++j) {
-      const int c = col + j * kThreadCols;
-      if (row + i < tile.rows && c < tile.cols) finish(row + i, c, i, j);
+__device__ void ForOutputs(const Tile& tile, Piece piece, const Finish& finish) {
+  for (int i = 0; i < kPiece; ++i) {
+    for (int j = 0; j < kPiece; ++j) {
+      if (piece.row + i < tile.rows && piece.col + j < tile.cols) {
+        finish(piece.row + i, piece.col + j, i, j);
+      }
     }
   }
 }
 
-template <typename X, typename Weight, typename Out>
+template <typename Weight, typename Out>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
-    MatmulKernel(const X* x, int64_t x_stride, const TiledGroup* groups, int64_t count, Out* out,
-                 int64_t out_stride, bool accumulate) {
-  SHARED_ARRAY(float, x_tile, kTileK*(kTileRows + 1));
-  SHARED_ARRAY(float, weight_tile, kTileK*(kTileCols + 1));
-  auto& x_part = *reinterpret_cast<float(*)[kTileK][kTileRows + 1]>(&x_tile);
-  auto& weight_part = *reinterpret_cast<float(*)[kTileK][kTileCols + 1]>(&weight_tile);
-  const TiledGroup& group = GroupOf(groups, count, blockIdx.x);
-  const Tile tile = TileOf(group, blockIdx.x - group.first_tile);
+    MatmulKernel(const float* x, int64_t x_stride, TiledGroups groups, Out* out, int64_t out_stride,
+                 bool accumulate) {
+  SHARED_ARRAY(float4, x_memory, 2 * kPartVectors<kTileRows>);
+  SHARED_ARRAY(float4, weight_memory, 2 * kPartVectors<kTileCols>);
+  auto* const x_parts = reinterpret_cast<Part<kTileRows>*>(&x_memory);
+  auto* const weight_parts = reinterpret_cast<Part<kTileCols>*>(&weight_memory);
+  const TiledGroup group = GroupOf(groups, blockIdx.x);
+  const Tile tile = TileOf(group, blockIdx.x - group.first_tile, kTileRows, kTileCols);
   const int64_t stride = group.weight_stride;
-  const X* const rows = x + (group.row_begin + tile.row) * x_stride + group.x_col;
+  const float* const rows = x + (group.row_begin + tile.row) * x_stride + group.x_col;
   const Weight* const weight = static_cast<const Weight*>(group.weight) + tile.col * stride;
-  float sums[kRowsPerThread][kColsPerThread] = {};
+  const int thread = static_cast<int>(threadIdx.x);
+  const Piece piece = PieceOf(thread);
+  Sums sums;
+  int buffer = 0;
   for (int64_t k = 0; k < group.k; k += kTileK) {
     const int64_t left = group.k - k;
-    LoadTile<kTileRows>(rows + k, x_stride, tile.rows, left, x_part);
-    LoadTile<kTileCols>(weight + k, stride, tile.cols, left, weight_part);
-    __syncthreads();
-    MultiplyTiles(x_part, weight_part, static_cast<int>(left < kTileK ? left : kTileK), sums);
-    __syncthreads();
+    LoadPart<kTileRows>(rows + k, x_stride, tile.rows, left, thread, x_parts[buffer]);
+    LoadPart<kTileCols>(weight + k, stride, tile.cols, left, thread, weight_parts[buffer]);
+    __syncthreads();  // one is enough: who writes a buffer has waited for those who read it
+    if (piece.row < tile.rows) {
+      MultiplyTiles(x_parts[buffer], weight_parts[buffer], Steps(left), piece, sums);
+    }
+    buffer ^= 1;
   }
   Out* const to = out + (group.row_begin + tile.row) * out_stride + group.out_col + tile.col;
-  ForOutputs(tile, [&](int64_t row, int64_t col, int i, int j) {
+  ForOutputs(tile, piece, [&](int64_t row, int64_t col, int i, int j) {
     Out* const at = to + row * out_stride + col;
-    Store(at, accumulate ? Load(at) + sums[i][j] : sums[i][j]);
+    Store(at, accumulate ? Load(at) + sums.at[i][j] : sums.at[i][j]);
   });
 }
 
-template <typename X, typename Weight, typename Out>
+template <typename Weight, typename Out>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
-    GateUpKernel(const X* x, int64_t x_stride, const TiledGroup* groups, int64_t count, Out* out,
+    GateUpKernel(const float* x, int64_t x_stride, TiledGroups groups, Out* out,
                  int64_t out_stride) {
-  SHARED_ARRAY(float, x_tile, kTileK*(kTileRows + 1));
-  SHARED_ARRAY(float, gate_tile, kTileK*(kTileCols + 1));
-  SHARED_ARRAY(float, up_tile, kTileK*(kTileCols + 1));
-  auto& x_part = *reinterpret_cast<float(*)[kTileK][kTileRows + 1]>(&x_tile);
-  auto& gate_part = *reinterpret_cast<float(*)[kTileK][kTileCols + 1]>(&gate_tile);
-  auto& up_part = *reinterpret_cast<float(*)[kTileK][kTileCols + 1]>(&up_tile);
-  const TiledGroup& group = GroupOf(groups, count, blockIdx.x);
-  const Tile tile = TileOf(group, blockIdx.x - group.first_tile);
+  SHARED_ARRAY(float4, x_memory, 2 * kPartVectors<kTileRows>);
+  SHARED_ARRAY(float4, gate_memory, 2 * kPartVectors<kTileCols>);
+  SHARED_ARRAY(float4, up_memory, 2 * kPartVectors<kTileCols>);
+  auto* const x_parts = reinterpret_cast<Part<kTileRows>*>(&x_memory);
+  auto* const gate_parts = reinterpret_cast<Part<kTileCols>*>(&gate_memory);
+  auto* const up_parts = reinterpret_cast<Part<kTileCols>*>(&up_memory);
+  const TiledGroup group = GroupOf(groups, blockIdx.x);
+  const Tile tile = TileOf(group, blockIdx.x - group.first_tile, kTileRows, kTileCols);
   const int64_t stride = group.weight_stride;
-  const X* const rows = x + (group.row_begin + tile.row) * x_stride;
+  const float* const rows = x + (group.row_begin + tile.row) * x_stride;
   const Weight* const gate = static_cast<const Weight*>(group.weight) + tile.col * stride;
   const Weight* const up = static_cast<const Weight*>(group.up) + tile.col * stride;
-  float gates[kRowsPerThread][kColsPerThread] = {};
-  float ups[kRowsPerThread][kColsPerThread] = {};
+  const int thread = static_cast<int>(threadIdx.x);
+  const Piece piece = PieceOf(thread);
+  Sums gates;
+  Sums ups;
+  int buffer = 0;
   for (int64_t k = 0; k < group.k; k += kTileK) {
     const int64_t left = group.k - k;
-    LoadTile<kTileRows>(rows + k, x_stride, tile.rows, left, x_part);
-    LoadTile<kTileCols>(gate + k, stride, tile.cols, left, gate_part);
-    LoadTile<kTileCols>(up + k, stride, tile.cols, left, up_part);
+    LoadPart<kTileRows>(rows + k, x_stride, tile.rows, left, thread, x_parts[buffer]);
+    LoadPart<kTileCols>(gate + k, stride, tile.cols, left, thread, gate_parts[buffer]);
+    LoadPart<kTileCols>(up + k, stride, tile.cols, left, thread, up_parts[buffer]);
     __syncthreads();
-    const int steps = static_cast<int>(left < kTileK ? left : kTileK);
-    MultiplyTiles(x_part, gate_part, steps, gates);
-    MultiplyTiles(x_part, up_part, steps, ups);
-    __syncthreads();
+    if (piece.row < tile.rows) {
+      const int steps = Steps(left);
+      MultiplyTiles(x_parts[buffer], gate_parts[buffer], steps, piece, gates);
+      MultiplyTiles(x_parts[buffer], up_parts[buffer], steps, piece, ups);
+    }
+    buffer ^= 1;
   }
   Out* const to = out + (group.row_begin + tile.row) * out_stride + tile.col;
-  ForOutputs(tile, [&](int64_t row, int64_t col, int i, int j) {
-    const float silu = gates[i][j] / (1.0f + Exp(-gates[i][j]));
-    Store(to + row * out_stride + col, silu * ups[i][j]);
+  ForOutputs(tile, piece, [&](int64_t row, int64_t col, int i, int j) {
+    const float silu = gates.at[i][j] / (1.0f + Exp(-gates.at[i][j]));
+    Store(to + row * out_stride + col, silu * ups.at[i][j]);
   });
 }
 
@@ -166,38 +163,24 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
 struct Operands {
   cudaStream_t stream;
   MatView x;
-  const TiledGroup* groups;
-  int64_t count;
+  TiledGroups groups;
   LaunchShape shape;
   MatView out;
   bool accumulate;
 };
 
-template <typename X, typename Weight, typename Out>
+template <typename Weight, typename Out>
 cudaError_t LaunchMatmul(const Operands& o) {
-  return Launch("matmul", MatmulKernel<X, Weight, Out>, o.shape, o.stream,
-                static_cast<const X*>(o.x.data), o.x.stride, o.groups, o.count,
+  return Launch("matmul", MatmulKernel<Weight, Out>, o.shape, o.stream,
+                static_cast<const float*>(o.x.data), o.x.stride, o.groups,
                 static_cast<Out*>(o.out.data), o.out.stride, o.accumulate);
 }
 
-template <typename X, typename Weight, typename Out>
+template <typename Weight, typename Out>
 cudaError_t LaunchGateUp(const Operands& o) {
-  return Launch("gate_up", GateUpKernel<X, Weight, Out>, o.shape, o.stream,
-                static_cast<const X*>(o.x.data), o.x.stride, o.groups, o.count,
+  return Launch("gate_up", GateUpKernel<Weight, Out>, o.shape, o.stream,
+                static_cast<const float*>(o.x.data), o.x.stride, o.groups,
                 static_cast<Out*>(o.out.data), o.out.stride);
-}
-
-// By types: x f32 with any weight, or bf16 with bf16 weights; out f32 or bf16.
-template <typename X, typename Weight>
-cudaError_t LaunchMatmulTo(const Operands& o) {
-  return o.out.type == DType::kF32 ? LaunchMatmul<X, Weight, float>(o)
-                                   : LaunchMatmul<X, Weight, uint16_t>(o);
-}
-
-template <typename X, typename Weight>
-cudaError_t LaunchGateUpTo(const Operands& o) {
-  return o.out.type == DType::kF32 ? LaunchGateUp<X, Weight, float>(o)
-                                   : LaunchGateUp<X, Weight, uint16_t>(o);
 }
 
 LaunchShape BlockPerTile(int64_t tiles) {
@@ -206,44 +189,32 @@ LaunchShape BlockPerTile(int64_t tiles) {
 
 }  // namespace
 
-TilePlan PlanTiles(const MatmulGroup* groups, int64_t num_groups) {
-  TilePlan plan;
-  for (int64_t g = 0; g < num_groups; ++g) {
-    const MatmulGroup& group = groups[g];
-    Add({group.weight->data, nullptr, group.weight->n, group.weight->k,
-         PackedStride(group.weight->k), group.row_begin, group.rows, group.x_col, group.out_col, 0},
-        plan);
+cudaError_t Matmul(cudaStream_t stream, MatView x, const TilePlan& plan, const TiledGroup* groups,
+                   MatView out, bool accumulate) {
+  if (plan.tiles == 0) return cudaSuccess;
+  if (plan.kernel != ProductKernel::kExact) {
+    return MatmulBf16(stream, x, plan, groups, out, accumulate);
   }
-  return plan;
-}
-
-TilePlan PlanTiles(const GateUpGroup* groups, int64_t num_groups) {
-  TilePlan plan;
-  for (int64_t g = 0; g < num_groups; ++g) {
-    const GateUpGroup& group = groups[g];
-    Add({group.gate->data, group.up->data, group.gate->n, group.gate->k,
-         PackedStride(group.gate->k), group.row_begin, group.rows, 0, 0, 0},
-        plan);
+  const Operands o{stream, x, GroupsOf(plan, groups), BlockPerTile(plan.tiles), out, accumulate};
+  if (plan.weight_type == DType::kF32) {
+    return out.type == DType::kF32 ? LaunchMatmul<float, float>(o)
+                                   : LaunchMatmul<float, uint16_t>(o);
   }
-  return plan;
+  return out.type == DType::kF32 ? LaunchMatmul<uint16_t, float>(o)
+                                 : LaunchMatmul<uint16_t, uint16_t>(o);
 }
 
-cudaError_t Matmul(cudaStream_t stream, MatView x, DType weight_type, const TiledGroup* groups,
-                   int64_t count, int64_t tiles, MatView out, bool accumulate) {
-  if (tiles == 0) return cudaSuccess;
-  const Operands o{stream, x, groups, count, BlockPerTile(tiles), out, accumulate};
-  if (x.type == DType::kBF16) return LaunchMatmulTo<uint16_t, uint16_t>(o);
-  return weight_type == DType::kF32 ? LaunchMatmulTo<float, float>(o)
-                                    : LaunchMatmulTo<float, uint16_t>(o);
-}
-
-cudaError_t GateUp(cudaStream_t stream, MatView x, DType weight_type, const TiledGroup* groups,
-                   int64_t count, int64_t tiles, MatView out) {
-  if (tiles == 0) return cudaSuccess;
-  const Operands o{stream, x, groups, count, BlockPerTile(tiles), out, false};
-  if (x.type == DType::kBF16) return LaunchGateUpTo<uint16_t, uint16_t>(o);
-  return weight_type == DType::kF32 ? LaunchGateUpTo<float, float>(o)
-                                    : LaunchGateUpTo<float, uint16_t>(o);
+cudaError_t GateUp(cudaStream_t stream, MatView x, const TilePlan& plan, const TiledGroup* groups,
+                   MatView out) {
+  if (plan.tiles == 0) return cudaSuccess;
+  if (plan.kernel != ProductKernel::kExact) return GateUpBf16(stream, x, plan, groups, out);
+  const Operands o{stream, x, GroupsOf(plan, groups), BlockPerTile(plan.tiles), out, false};
+  if (plan.weight_type == DType::kF32) {
+    return out.type == DType::kF32 ? LaunchGateUp<float, float>(o)
+                                   : LaunchGateUp<float, uint16_t>(o);
+  }
+  return out.type == DType::kF32 ? LaunchGateUp<uint16_t, float>(o)
+                                 : LaunchGateUp<uint16_t, uint16_t>(o);
 }
 
 }  // namespace ballast::cuda

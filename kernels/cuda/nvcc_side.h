@@ -10,6 +10,9 @@
 #define SHARED_ARRAY(type, name, count) __shared__ type name[count]
 #define SHARED_TILE(type, name, rows, cols) __shared__ type name[rows][cols]
 
+#define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
+
 #define DYNAMIC_SHARED(type, name)                            \
   extern __shared__ __align__(16) unsigned char shared_raw[]; \
   type* const name = reinterpret_cast<type*>(shared_raw)
@@ -26,6 +29,12 @@ __device__ inline void CopyAsync(void* to, const void* from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared), "l"(from), "n"(kBytes)
                  : "memory");
   }
+}
+
+__device__ inline void CopyAsyncOrZero(void* to, const void* from, int count) {
+  const auto shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(count)
+               : "memory");
 }
 
 __device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -52,8 +61,7 @@ __device__ inline void LoadMatrixTransposed(uint32_t (&out)[4], const __nv_bfloa
 }
 
 __device__ inline void MmaBf16(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

@@ -8,7 +8,10 @@
 //   SHARED_ARRAY(type, name, count)   static shared memory; NaN in the emulator until written
 //   SHARED_TILE(type, name, rows, cols)  the same in two dimensions
 //   DYNAMIC_SHARED(type, name)        the launch's dynamic shared memory, 16-byte aligned
+//   UNROLL, ROLLED                    before a loop: all of its turns at once, so that arrays stay
+//                                     in registers; one at a time, which takes fewer registers
 //   CopyAsync<bytes>(to, from)        cp.async to shared memory, 4, 8 or 16 bytes, aligned so; then
+//   CopyAsyncOrZero(to, from, count)  16 bytes, those after the first `count` being 0 and not read
 //   CommitCopies(), WaitForCopies<n>()  as cp.async.commit_group and cp.async.wait_group n
 //   LoadMatrix(out, row)              ldmatrix.x4: `out` 4 registers; `row` 8 bf16, a row of one of
 //   LoadMatrixTransposed(out, row)      four 8x8 matrices (lanes 0-7: the first ...); .trans

@@ -6,8 +6,6 @@
 namespace ballast::emulator {
 namespace {
 
-thread_local Block* current_block = nullptr;
-
 std::string NameOf(Place place) {
   return std::string(place.file) + ":" + std::to_string(place.line);
 }
@@ -25,22 +23,25 @@ void Poison(std::vector<float4>& memory) {
   if (!memory.empty()) Poison(memory.data(), memory.size() * sizeof(float4));
 }
 
+// Names of files are compared where they are not the same literal.
+bool IsSame(Place a, Place b) {
+  return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+}
+
 bool IsAligned(const void* pointer, size_t alignment) {
   return reinterpret_cast<uintptr_t>(pointer) % alignment == 0;
 }
 
 }  // namespace
 
-Block& Block::Current() { return *current_block; }
-
 std::string Block::Run(const BlockShape& shape, uint3 index, uint64_t seed,
                        const std::function<void()>& body) {
   index_ = index;
   Begin(shape, seed, body);
-  current_block = this;
+  current_ = this;
   if (fault_.empty()) RunThreads();
   for (const auto& fiber : fibers_) fiber->Abandon();
-  current_block = nullptr;
+  current_ = nullptr;
   return fault_.empty() ? "" : "block " + NameOf(index) + ": " + fault_;
 }
 
@@ -49,14 +50,17 @@ void Block::Begin(const BlockShape& shape, uint64_t seed, const std::function<vo
   fault_.clear();
   random_.seed(seed);
   const size_t count = size_t{shape.block.x} * shape.block.y * shape.block.z;
-  threads_.clear();
   threads_.resize(count);
   while (fibers_.size() < count) fibers_.push_back(std::make_unique<Fiber>());
   for (size_t i = 0; i < count; ++i) {
     const auto number = static_cast<unsigned>(i);
-    threads_[i].number = static_cast<int>(i);
-    threads_[i].index = {number % shape.block.x, number / shape.block.x % shape.block.y,
-                         number / (shape.block.x * shape.block.y)};
+    Thread& thread = threads_[i];
+    thread.number = static_cast<int>(i);
+    thread.index = {number % shape.block.x, number / shape.block.x % shape.block.y,
+                    number / (shape.block.x * shape.block.y)};
+    thread.state = Thread::State::kReady;
+    thread.copies.clear();
+    thread.copy_group = 0;
     fibers_[i]->Start(body);
   }
   dynamic_shared_.assign(VectorsFor(shape.dynamic_shared_bytes), {});
@@ -142,8 +146,7 @@ void Block::FinishExchange(Thread& thread) {
 bool Block::ReleaseBarrier() {
   const Thread& first = threads_.front();
   for (const Thread& thread : threads_) {
-    if (thread.state != Thread::State::kAtBarrier || thread.place.line != first.place.line ||
-        std::strcmp(thread.place.file, first.place.file) != 0) {
+    if (thread.state != Thread::State::kAtBarrier || !IsSame(thread.place, first.place)) {
       return false;
     }
   }
@@ -209,12 +212,16 @@ void* Block::Shared(const void* tag, size_t bytes, size_t alignment) {
   return variable.memory.data();
 }
 
-void Block::CopyAsync(void* to, const void* from, size_t bytes, Place place) {
+void Block::CopyAsync(void* to, const void* from, size_t bytes, size_t read, Place place) {
   if (!IsAligned(to, bytes) || !IsAligned(from, bytes)) {
     Fail(place, "cp.async of " + std::to_string(bytes) + " bytes that are not aligned so");
   }
+  if (read > bytes) {
+    Fail(place,
+         "cp.async reads " + std::to_string(read) + " bytes and writes " + std::to_string(bytes));
+  }
   Poison(to, bytes);
-  thread_->copies.push_back({to, from, bytes, thread_->copy_group});
+  thread_->copies.push_back({to, from, bytes, read, thread_->copy_group});
 }
 
 void Block::WaitForCopies(int left) {
@@ -223,7 +230,8 @@ void Block::WaitForCopies(int left) {
   const auto rest = std::find_if(copies.begin(), copies.end(),
                                  [done](const PendingCopy& copy) { return copy.group >= done; });
   for (auto copy = copies.begin(); copy != rest; ++copy) {
-    std::memcpy(copy->to, copy->from, copy->bytes);
+    std::memcpy(copy->to, copy->from, copy->read);
+    std::memset(static_cast<char*>(copy->to) + copy->read, 0, copy->bytes - copy->read);
   }
   copies.erase(copies.begin(), rest);
 }

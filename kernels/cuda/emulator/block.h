@@ -48,6 +48,7 @@ struct PendingCopy {
   void* to;
   const void* from;
   size_t bytes;
+  size_t read;  // the rest become 0
   int group;
 };
 
@@ -82,7 +83,7 @@ class Block {
                   const std::function<void()>& body);
 
   // --- for the running threads; device_side.h gives these CUDA's names ---------------------------
-  static Block& Current();  // of the calling host thread, while it runs
+  static Block& Current() { return *current_; }  // of the calling host thread, while it runs
   Thread& thread() { return *thread_; }
   const BlockShape& shape() const { return *shape_; }
   uint3 index() const { return index_; }
@@ -94,8 +95,9 @@ class Block {
   // The static variable declared at `tag`: the same memory for all threads of the block.
   void* Shared(const void* tag, size_t bytes, size_t alignment);
   void* DynamicShared() { return dynamic_shared_.data(); }
-  // Begins a copy to shared memory, which is poisoned until the copy is waited for.
-  void CopyAsync(void* to, const void* from, size_t bytes, Place place);
+  // Begins a copy to shared memory, which is poisoned until the copy is waited for. `bytes` are
+  // written, of which the first `read` come from `from` and the others are 0.
+  void CopyAsync(void* to, const void* from, size_t bytes, size_t read, Place place);
   void CommitCopies() { ++thread_->copy_group; }
   // Lands all but the last `left` committed groups of this thread.
   void WaitForCopies(int left);
@@ -116,6 +118,8 @@ class Block {
   bool ReleaseBarrier();
   std::string Stuck() const;
   void Wait(Thread::State state, Place place);
+
+  inline static constinit thread_local Block* current_ = nullptr;
 
   const BlockShape* shape_ = nullptr;
   uint3 index_{};

@@ -22,6 +22,8 @@
 
 // What registers allow is for nvcc to say.
 #define __launch_bounds__(...)
+#define UNROLL
+#define ROLLED
 
 #define __syncthreads() ::ballast::emulator::Block::Current().Barrier(BALLAST_PLACE)
 #define __syncwarp(mask) ::ballast::emulator::SyncWarp(mask, BALLAST_PLACE)
@@ -71,7 +73,11 @@ namespace ballast {
 template <int kBytes>
 void CopyAsync(void* to, const void* from) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "cp.async copies 4, 8 or 16 bytes");
-  emulator::Block::Current().CopyAsync(to, from, kBytes, {"cp.async", kBytes});
+  emulator::Block::Current().CopyAsync(to, from, kBytes, kBytes, {"cp.async", kBytes});
+}
+
+inline void CopyAsyncOrZero(void* to, const void* from, int count) {
+  emulator::Block::Current().CopyAsync(to, from, 16, count, {"cp.async", 16});
 }
 
 template <int kLeft>

@@ -80,8 +80,9 @@ void FinishMma(WarpExchange* const* lanes, uint32_t, int) {
     for (int i = 0; i < 4; ++i) sum[group + (i / 2) * 8][pair + i % 2] = in(lane).sum[i];
   }
   for (int row = 0; row < 16; ++row) {
-    for (int col = 0; col < 8; ++col) {
-      for (int k = 0; k < 16; ++k) sum[row][col] = std::fma(a[row][k], b[k][col], sum[row][col]);
+    for (int k = 0; k < 16; ++k) {
+      for (int col = 0; col < 8; ++col)
+        sum[row][col] = std::fma(a[row][k], b[k][col], sum[row][col]);
     }
   }
   for (int lane = 0; lane < kWarpLanes; ++lane) {

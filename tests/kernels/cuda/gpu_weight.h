@@ -19,6 +19,7 @@ class Weight {
         gpu_(stream, Padded(host_)),
         matrix_{gpu_.as<void>(), type, n, k} {}
 
+  const Matrix& host() const { return host_; }
   const PackedMatrix* cpu() const { return &cpu_.matrix(); }
   const PackedMatrix* gpu() const { return &matrix_; }
 

@@ -1,0 +1,1 @@
+#include "kernels/cuda/matmul_bf16.cu"
