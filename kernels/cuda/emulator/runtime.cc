@@ -167,6 +167,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return Answer(Sticky());
 }
 
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  Stream* const queue = ToStream(stream);
+  if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  AllStreams().RunOne();
+  if (Sticky() != cudaSuccess) return Answer(Sticky());
+  return AllStreams().Idle(*queue) ? cudaSuccess : cudaErrorNotReady;
+}
+
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
   Stream* const queue = ToStream(stream);
@@ -235,6 +243,14 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (held == nullptr) return Answer(cudaErrorInvalidResourceHandle);
   AllStreams().Drain(*held);
   return Answer(Sticky());
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const std::shared_ptr<Event> held = events.Find(event);
+  if (held == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  AllStreams().RunOne();
+  if (Sticky() != cudaSuccess) return Answer(Sticky());
+  return AllStreams().Completed(*held) ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }

@@ -93,16 +93,40 @@ void Streams::RunUntil(const std::function<bool()>& done) {
       changed_.wait(lock);  // for another thread's operation, or for its enqueueing one
       continue;
     }
-    stream->running = true;
-    const std::function<std::string()> run = stream->queue.front().run;
-    lock.unlock();
-    const std::string fault = run();
-    lock.lock();
-    stream->queue.pop_front();
-    stream->running = false;
-    if (!fault.empty() && faults_[stream->device].empty()) faults_[stream->device] = fault;
-    changed_.notify_all();
+    RunFront(stream, lock);
   }
+}
+
+void Streams::RunOne() {
+  std::unique_lock lock(mutex_);
+  if (Stream* const stream = Pick(); stream != nullptr) RunFront(stream, lock);
+}
+
+void Streams::RunFront(Stream* stream, std::unique_lock<std::mutex>& lock) {
+  stream->running = true;
+  const std::function<std::string()> run = stream->queue.front().run;
+  lock.unlock();
+  const std::string fault = run();
+  lock.lock();
+  stream->queue.pop_front();
+  stream->running = false;
+  if (!fault.empty() && faults_[stream->device].empty()) faults_[stream->device] = fault;
+  changed_.notify_all();
+}
+
+bool Streams::Idle(const Stream& stream) {
+  const std::lock_guard lock(mutex_);
+  return stream.queue.empty();
+}
+
+bool Streams::Completed(const Event& event) {
+  const std::lock_guard lock(mutex_);
+  return event.completed >= event.recorded;
+}
+
+void Streams::Wake() {
+  const std::lock_guard lock(mutex_);
+  changed_.notify_all();
 }
 
 }  // namespace ballast::emulator

@@ -56,12 +56,20 @@ class Streams {
   void Drain(const Event& event);
   void DrainDevice(int device);
 
+  // Runs one operation of any stream, if one may run: for who asks and does not wait.
+  void RunOne();
+  bool Idle(const Stream& stream);
+  bool Completed(const Event& event);
+  // What an operation's `ready` looks at has changed outside of all operations.
+  void Wake();
+
   // What the first operation that failed on a device said, or "".
   std::string Fault(int device);
 
  private:
   void RunUntil(const std::function<bool()>& done);
   Stream* Pick();
+  void RunFront(Stream* stream, std::unique_lock<std::mutex>& lock);
 
   std::mutex mutex_;
   std::condition_variable changed_;
