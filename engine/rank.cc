@@ -171,11 +171,8 @@ absl::Status Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inpu
 }
 
 absl::Status Rank::SampleRows(const RankBatch& batch, RankResult& result) {
-  const SampleContext context{batch.bias, batch.banned, batch.history};
-  const int64_t vocab = config_.vocab_size;
   const auto total = static_cast<int64_t>(batch.samples.size());
   result.samples.resize(total);
-  logits_.resize(options_.sizes.logit_rows * vocab);
   for (int64_t begin = 0; begin < total; begin += options_.sizes.logit_rows) {
     const int64_t rows = std::min(options_.sizes.logit_rows, total - begin);
     logit_rows_.resize(rows);
@@ -191,12 +188,8 @@ absl::Status Rank::SampleRows(const RankBatch& batch, RankResult& result) {
                      Rows(buffers_.logit_x, rows));
     const MatmulGroup head{&weights_->lm_head, 0, rows, 0, 0};
     device_.matmul(stream_, Rows(buffers_.logit_x, rows), &head, 1, logits, false);
-    device_.download(stream_, logits_.data(), logits.data, rows * vocab * sizeof(float));
-    RETURN_IF_ERROR(Synchronize(device_, stream_));
-    for (int64_t i = 0; i < rows; ++i) {
-      const std::span<const float> row(logits_.data() + i * vocab, vocab);
-      result.samples[begin + i] = Sample(row, batch.samples[begin + i], context, sample_scratch_);
-    }
+    const std::span<Sampled> sampled(result.samples.data() + begin, rows);
+    RETURN_IF_ERROR(SampleTile(device_, stream_, buffers_, batch, begin, sampling_, sampled));
     heartbeat_.fetch_add(1, std::memory_order_relaxed);
   }
   return absl::OkStatus();

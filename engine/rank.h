@@ -101,8 +101,7 @@ class Rank {
   std::vector<MatmulGroup> groups_;
   std::vector<float> cos_sin_;
   std::vector<const void*> logit_rows_;
-  std::vector<float> logits_;
-  SampleScratch sample_scratch_;
+  SampleStaging sampling_;
   std::atomic<uint64_t> heartbeat_{0};
 };
 

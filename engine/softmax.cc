@@ -79,14 +79,6 @@ float MaxLogit(std::span<const float> logits) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
-void ExpWeights(std::span<const float> logits, float max, float temperature,
-                std::span<float> weights) {
-  // Dividing, not multiplying by 1 / temperature: that overflows for the smallest temperatures.
-  for (size_t i = 0; i < logits.size(); ++i) {
-    weights[i] = Exp((logits[i] - max) / temperature);
-  }
-}
-
 double SumExp(std::span<const float> logits, float max) {
   // Exponentials piece by piece through a buffer: floats and doubles in one loop defeat the
   // vectorizer.
@@ -100,12 +92,6 @@ double SumExp(std::span<const float> logits, float max) {
     }
     AddToLanes(std::span(piece, size), lanes);
   }
-  return SumOfLanes(lanes);
-}
-
-double Sum(std::span<const float> values) {
-  double lanes[kLanes] = {};
-  AddToLanes(values, lanes);
   return SumOfLanes(lanes);
 }
 

@@ -14,14 +14,7 @@ float ExpNonPositive(float x);
 // The largest; -inf when all are or there are none.
 float MaxLogit(std::span<const float> logits);
 
-// weights[i] = exp((logits[i] - max) / temperature). `weights` [logits.size()], temperature > 0,
-// max = MaxLogit(logits) > -inf.
-void ExpWeights(std::span<const float> logits, float max, float temperature,
-                std::span<float> weights);
-
 // Sum of exp(logits[i] - max): max + its logarithm is the log-sum-exp.
 double SumExp(std::span<const float> logits, float max);
-
-double Sum(std::span<const float> values);
 
 }  // namespace ballast

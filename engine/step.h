@@ -12,40 +12,15 @@
 #include "engine/moe/slot_moves.h"
 #include "engine/request.h"
 #include "kernels/device.h"
+#include "kernels/sampling.h"
 
 namespace ballast {
 
-// A half-open range of one of the batch's side arrays.
-struct Range {
-  int32_t begin = 0;
-  int32_t end = 0;
-  int32_t size() const { return end - begin; }
-};
-
-// A token of the sequence that penalties look at.
-struct TokenCount {
-  int32_t token = 0;
-  int32_t output_count = 0;  // times it stands in the output; 0: in the prompt only
-};
-
-// One row whose logits are wanted: to draw the token that follows it, or to score a known one.
-struct SampleRow {
+// One row whose logits are wanted: to draw the token that follows it, or to score a known one. Its
+// position is that of the token to be drawn or scored (the row's own + 1).
+struct SampleRow : SampleParameters {
   int32_t row = 0;        // row of the batch
-  int32_t position = 0;   // position of the token to be drawn or scored (the row's own + 1)
-  int32_t target = -1;    // >= 0: the known token to score; nothing is drawn
   int32_t logprobs = -1;  // as ResponseParams: -1 none, 0 the token's own, n the n best too
-  float temperature = 1.0f;
-  float top_p = 1.0f;
-  int32_t top_k = 0;
-  float min_p = 0.0f;
-  float repetition_penalty = 1.0f;
-  float frequency_penalty = 0.0f;
-  float presence_penalty = 0.0f;
-  uint64_t seed = 0;
-  int32_t output_index = 0;
-  Range bias;     // into bias: added to raw logits
-  Range banned;   // into banned: tokens that must not be drawn (min_tokens not reached)
-  Range history;  // into history: distinct tokens so far; empty when no penalty is set
 };
 
 // One rank's share of a step.
@@ -56,7 +31,7 @@ struct RankBatch {
   std::vector<AttentionSpan> spans;
   std::vector<int32_t> block_tables;  // of the spans, one after another
   std::vector<SampleRow> samples;     // ascending by row
-  std::vector<std::pair<int32_t, float>> bias;
+  std::vector<TokenBias> bias;
   std::vector<int32_t> banned;
   std::vector<TokenCount> history;
 
@@ -72,8 +47,6 @@ struct StepPlan {
   std::vector<RankBatch> ranks;  // [ranks]
 };
 
-inline constexpr int32_t kNotFinite = -1;
-
 struct TokenLogprobs {
   int32_t token = 0;
   std::optional<float> logprob;                // absent for the first prompt token
@@ -84,7 +57,7 @@ struct TokenLogprobs {
 // Answer to one SampleRow.
 struct Sampled {
   int32_t token = -1;  // drawn, or the target; kNotFinite: some logit is NaN or infinite
-  std::optional<TokenLogprobs> logprobs;
+  std::optional<TokenLogprobs> logprobs;  // also absent where a draw is kNotFinite
 };
 
 // What all ranks decided alike of one MoE layer in a step; times as in assignment.h.

@@ -10,6 +10,10 @@ void Fields(Bytes& b, Range& v) {
   b(v.begin, v.end);
 }
 template <typename Bytes>
+void Fields(Bytes& b, TokenBias& v) {
+  b(v.token, v.bias);
+}
+template <typename Bytes>
 void Fields(Bytes& b, TokenCount& v) {
   b(v.token, v.output_count);
 }

@@ -44,6 +44,14 @@ Range AppendHistory(const Sequence& sequence, std::vector<TokenCount>& history) 
   return {begin, static_cast<int32_t>(history.size())};
 }
 
+Range AppendBias(const Sequence& sequence, std::vector<TokenBias>& biases) {
+  const auto begin = static_cast<int32_t>(biases.size());
+  for (const auto& [token, bias] : sequence.request->sampling.logit_bias) {
+    biases.push_back({token, bias});
+  }
+  return {begin, static_cast<int32_t>(biases.size())};
+}
+
 SampleRow DrawRow(const Sequence& sequence, int32_t row, std::span<const int32_t> eos,
                   RankBatch& batch) {
   const SamplingParams& sampling = sequence.request->sampling;
@@ -61,7 +69,7 @@ SampleRow DrawRow(const Sequence& sequence, int32_t row, std::span<const int32_t
   sample.presence_penalty = sampling.presence_penalty;
   sample.seed = sampling.seed;
   sample.output_index = sequence.output_index;
-  sample.bias = Append(batch.bias, std::span(sampling.logit_bias));
+  sample.bias = AppendBias(sequence, batch.bias);
   if (sequence.output_tokens() < stopping.min_tokens) {
     sample.banned = Append(batch.banned, std::span(stopping.stop_token_ids));
     if (!stopping.ignore_eos) sample.banned.end = Append(batch.banned, eos).end;

@@ -22,6 +22,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/sampling.h"
+
 namespace ballast {
 
 enum class DType : uint8_t { kF32, kBF16, kF16 };
@@ -242,6 +244,13 @@ struct Device {
   // to out once. All f32.
   void (*combine)(Stream stream, const float* const* rows, const float* weights, int32_t k,
                   MatView shared, MatView out);
+
+  // --- sampling ---------------------------------------------------------------------------------
+  // tokens[i] = what rows[i] makes of logits[i, :] (kernels/sampling.h); where one of them is NaN
+  // or infinite, kNotFinite, for a known target too. logits [rows, vocab], f32, vocab 1 .. 2^23;
+  // overwritten. rows, sides' arrays and tokens [rows] are device memory.
+  void (*sample)(Stream stream, MatView logits, const SampleParameters* rows,
+                 const SampleSides& sides, int32_t* tokens);
 };
 
 }  // namespace ballast

@@ -85,6 +85,14 @@ Workspace PlanWorkspace(const ModelConfig& config, Compute compute, const StepSi
   w.logit_x = exact ? w.logit_hidden : arena.Matrix(act, sizes.logit_rows, config.hidden);
   w.logits = arena.Matrix(DType::kF32, sizes.logit_rows, config.vocab_size);
 
+  // A row's bias and history name a token once; stop tokens and ends of text may coincide.
+  w.side_entries = int64_t{2} * config.vocab_size;
+  w.samples = arena.Array<SampleParameters>(sizes.logit_rows);
+  w.sampled = arena.Array<int32_t>(sizes.logit_rows);
+  w.bias = arena.Array<TokenBias>(w.side_entries);
+  w.banned = arena.Array<int32_t>(w.side_entries);
+  w.history = arena.Array<TokenCount>(w.side_entries);
+
   const int64_t blocks = (sizes.max_context + kKvBlockTokens - 1) / kKvBlockTokens;
   w.tokens = arena.Array<int32_t>(sizes.rows);
   w.kv_slots = arena.Array<int32_t>(sizes.rows);

@@ -47,6 +47,14 @@ struct Workspace {
   MatView logit_x;                    // act [L, hidden]; `logit_hidden` itself in exact compute
   MatView logits;                     // f32 [L, vocab]
 
+  // Sampling of such a tile; side arrays of as many of its rows at a time as fit
+  SampleParameters* samples = nullptr;  // [L]
+  int32_t* sampled = nullptr;           // [L] tokens
+  int64_t side_entries = 0;             // 2 * vocab: one row has no more of each
+  TokenBias* bias = nullptr;            // [side_entries]
+  int32_t* banned = nullptr;            // [side_entries]
+  TokenCount* history = nullptr;        // [side_entries]
+
   // The step's inputs on the device
   int32_t* tokens = nullptr;        // [R]
   int32_t* kv_slots = nullptr;      // [R]

@@ -75,6 +75,12 @@ struct InnerLoops {
   // one; out[i] += s.
   void (*combine)(const float* const* rows, const float* weights, int64_t k, const float* shared,
                   int64_t n, float* out);
+  // The largest of x, -inf when there is none; `*finite`: none of them is NaN or infinite. The
+  // largest means nothing when one is NaN.
+  float (*largest)(const float* x, int64_t n, bool* finite);
+  // out[i] = exp((x[i] - max) / temperature) * 2^40, rounded to an integer, halves to even.
+  // x[i] <= max, which is finite.
+  void (*sample_weights)(const float* x, int64_t n, float max, float temperature, float* out);
 };
 
 // exp(x) in f32, the same operations everywhere:

@@ -123,6 +123,22 @@ void Combine(const float* const* rows, const float* weights, int64_t k, const fl
   }
 }
 
+float Largest(const float* x, int64_t n, bool* finite) {
+  float top = -std::numeric_limits<float>::infinity();
+  *finite = true;
+  for (int64_t i = 0; i < n; ++i) {
+    top = x[i] > top ? x[i] : top;
+    *finite &= std::isfinite(x[i]);
+  }
+  return top;
+}
+
+void SampleWeights(const float* x, int64_t n, float max, float temperature, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    out[i] = std::nearbyint(Exp((x[i] - max) / temperature) * 0x1p40f);
+  }
+}
+
 constexpr uint8_t kPanels[] = {0, 1, 1, 1, 1};
 
 }  // namespace
@@ -143,6 +159,8 @@ const InnerLoops kReferenceLoops = {
     .exponentials = Exponentials,
     .merge = Merge,
     .combine = Combine,
+    .largest = Largest,
+    .sample_weights = SampleWeights,
 };
 
 }  // namespace ballast

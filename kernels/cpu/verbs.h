@@ -30,4 +30,7 @@ void Attention(Stream stream, const KvCache& cache, HeadsView q, const Attention
 void Route(Stream stream, MatView logits, const RouterConfig& config, const float* bias,
            int32_t* ids, float* weights);
 
+void Sample(Stream stream, MatView logits, const SampleParameters* rows, const SampleSides& sides,
+            int32_t* tokens);
+
 }  // namespace ballast::cpu

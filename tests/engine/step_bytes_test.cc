@@ -42,7 +42,7 @@ RankBatch RandomBatch(Dice& dice) {
       batch.block_tables.push_back(dice.Below(1000));
     }
   }
-  for (int i = dice.Below(9); i > 0; --i) batch.bias.emplace_back(dice.Below(99), dice.Real());
+  for (int i = dice.Below(9); i > 0; --i) batch.bias.push_back({dice.Below(99), dice.Real()});
   for (int i = dice.Below(9); i > 0; --i) batch.banned.push_back(dice.Below(99));
   for (int i = dice.Below(9); i > 0; --i) batch.history.push_back({dice.Below(99), dice.Below(9)});
   for (int i = batch.rows() == 0 ? 0 : dice.Below(5); i > 0; --i) {
