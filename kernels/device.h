@@ -119,7 +119,7 @@ struct AttentionSpan {
 };
 
 struct AttentionBatch {
-  const AttentionSpan* spans = nullptr;
+  const AttentionSpan* spans = nullptr;  // in the order of their rows, which they do not share
   int64_t num_spans = 0;
   const int32_t* block_tables = nullptr;  // block numbers, position p lives in entry p / 16
   // No row's position is this or more; a device that cannot read the spans sizes its work by it.

@@ -1,0 +1,1 @@
+#include "kernels/cuda/attention.cu"  // for the emulator

@@ -1,0 +1,1 @@
+#include "kernels/cuda/kv_cache.cu"  // for the emulator
