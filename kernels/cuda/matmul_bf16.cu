@@ -163,24 +163,23 @@ __device__ void MultiplyStage(uint4* stage, int steps, Piece<Shape>& piece) {
   const int lane = piece.lane;
   UNROLL for (int step = 0; step < Shape::kK / kMmaK; ++step) {
     if (step >= steps) break;
-    uint32_t x[P::kRowTiles][4];
+    const __nv_bfloat16* x_rows[P::kRowTiles];
     UNROLL for (int i = 0; i < P::kRowTiles; ++i) {
       const int row = piece.row + i * kMmaRows + lane % 16;
-      LoadMatrix(x[i], AsRow(ChunkAt<Shape>(stage, row, step * 2 + lane / 16)));
+      x_rows[i] = AsRow(ChunkAt<Shape>(stage, row, step * 2 + lane / 16));
     }
-    UNROLL for (int j = 0; j < P::kColTiles; j += 2) {
-      const int first = WeightRow<Shape, kGateUp>(piece.across, j);
-      const int second = WeightRow<Shape, kGateUp>(piece.across, j + 1);
+    const __nv_bfloat16* weight_rows[P::kColTiles / 2];
+    UNROLL for (int j = 0; j < P::kColTiles / 2; ++j) {
+      const int first = WeightRow<Shape, kGateUp>(piece.across, 2 * j);
+      const int second = WeightRow<Shape, kGateUp>(piece.across, 2 * j + 1);
       const int row = (lane < 16 ? first : second) + lane % 8;
-      uint32_t weight[4];
-      LoadMatrix(weight, AsRow(ChunkAt<Shape>(weights, row, step * 2 + lane / 8 % 2)));
-      const uint32_t first_weight[2] = {weight[0], weight[1]};
-      const uint32_t second_weight[2] = {weight[2], weight[3]};
-      UNROLL for (int i = 0; i < P::kRowTiles; ++i) {
-        MmaBf16(piece.sums[i][j], x[i], first_weight);
-        MmaBf16(piece.sums[i][j + 1], x[i], second_weight);
-      }
+      weight_rows[j] = AsRow(ChunkAt<Shape>(weights, row, step * 2 + lane / 8 % 2));
     }
+    uint32_t x[P::kRowTiles][4];
+    uint32_t weight[P::kColTiles / 2][4];
+    LoadMatrices(x, x_rows);
+    LoadMatrices(weight, weight_rows);
+    MmaBf16Tiles(piece.sums, x, weight);
   }
 }
 

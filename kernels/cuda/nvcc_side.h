@@ -67,4 +67,19 @@ __device__ inline void MmaBf16(float (&sum)[4], const uint32_t (&a)[4], const ui
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+template <int kCount>
+__device__ inline void LoadMatrices(uint32_t (&out)[kCount][4],
+                                    const __nv_bfloat16* const (&rows)[kCount]) {
+  UNROLL for (int i = 0; i < kCount; ++i) LoadMatrix(out[i], rows[i]);
+}
+
+template <int kRows, int kCols>
+__device__ inline void MmaBf16Tiles(float (&sums)[kRows][kCols][4], const uint32_t (&a)[kRows][4],
+                                    const uint32_t (&b)[kCols / 2][4]) {
+  UNROLL for (int j = 0; j < kCols; ++j) {
+    const uint32_t half[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+    UNROLL for (int i = 0; i < kRows; ++i) MmaBf16(sums[i][j], a[i], half);
+  }
+}
+
 }  // namespace ballast

@@ -16,6 +16,10 @@
 //   LoadMatrix(out, row)              ldmatrix.x4: `out` 4 registers; `row` 8 bf16, a row of one of
 //   LoadMatrixTransposed(out, row)      four 8x8 matrices (lanes 0-7: the first ...); .trans
 //   MmaBf16(sum, a, b)                mma.m16n8k16, bf16 in, f32 sums: sum [4] += a [4] * b [2]
+//   LoadMatrices(out, rows)           LoadMatrix(out[i], rows[i]) for all i
+//   MmaBf16Tiles(sums, a, b)          MmaBf16 for all i and j: sums[i][j] [4] += a[i] [4] * the half
+//                                     of b[j / 2] [4] that LoadMatrix filled for column tile j
+// The last two wait once in the emulator, where that is what takes the time.
 #pragma once
 
 #ifdef __CUDACC__

@@ -51,7 +51,7 @@ void Block::Begin(const BlockShape& shape, uint64_t seed, const std::function<vo
   random_.seed(seed);
   const size_t count = size_t{shape.block.x} * shape.block.y * shape.block.z;
   threads_.resize(count);
-  while (fibers_.size() < count) fibers_.push_back(std::make_unique<Fiber>());
+  while (fibers_.size() < count) fibers_.push_back(std::make_unique<Fiber>(fibers_.size()));
   for (size_t i = 0; i < count; ++i) {
     const auto number = static_cast<unsigned>(i);
     Thread& thread = threads_[i];

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/emulator/block.h"
 #include "kernels/cuda/emulator/warp.h"
@@ -55,16 +56,23 @@
 #define LoadMatrixTransposed(out, row) \
   ::ballast::emulator::LoadFragments(out, row, true, BALLAST_PLACE)
 #define MmaBf16(sum, a, b) ::ballast::emulator::MultiplyFragments(sum, a, b, BALLAST_PLACE)
+#define LoadMatrices(out, rows) ::ballast::emulator::LoadFragments(out, rows, BALLAST_PLACE)
+#define MmaBf16Tiles(sums, a, b) ::ballast::emulator::MultiplyTiles(sums, a, b, BALLAST_PLACE)
 
 // Blocks of one launch run one after another and their threads by turns, so atomics are plain.
 // There are none for floats: sums would come in any order.
-inline int atomicAdd(int* at, int value) {
-  const int before = *at;
+template <typename T>
+requires(std::is_same_v<T, int> || std::is_same_v<T, unsigned>) T atomicAdd(T* at, T value) {
+  const T before = *at;
   *at = before + value;
   return before;
 }
 
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline int __ffs(int a) { return __builtin_ffs(a); }
+inline unsigned long long __float2ull_rn(float a) {
+  return static_cast<unsigned long long>(std::nearbyint(a));
+}
 inline uint32_t __float_as_uint(float a) { return std::bit_cast<uint32_t>(a); }
 inline float __uint_as_float(uint32_t a) { return std::bit_cast<float>(a); }
 

@@ -21,6 +21,8 @@ namespace {
 // Room for a kernel's locals, and for what ASan adds to them; pages that nobody touches cost
 // nothing.
 constexpr size_t kStackBytes = size_t{256} << 10;
+constexpr size_t kCacheLineBytes = 64;
+constexpr size_t kPageBytes = 4096;
 
 #ifdef BALLAST_EMULATOR_ASAN
 void BeginSwitch(void** frames, const void* stack, size_t bytes) {
@@ -34,28 +36,37 @@ void BeginSwitch(void**, const void*, size_t) {}
 void EndSwitch(void*, const void**, size_t*) {}
 #endif
 
-// Tells where the stack is that it hands out.
+// Tells where the stack is that it hands out, which begins `offset` bytes below its page's end.
 class KnownStack {
  public:
-  KnownStack(const void** bottom, size_t* bytes) : bottom_(bottom), bytes_(bytes) {}
+  KnownStack(size_t offset, const void** bottom, size_t* bytes)
+      : offset_(offset), bottom_(bottom), bytes_(bytes) {}
   boost::context::stack_context allocate() {
-    const boost::context::stack_context stack = allocator_.allocate();
+    boost::context::stack_context stack = allocator_.allocate();
+    stack.sp = static_cast<char*>(stack.sp) - offset_;
+    stack.size -= offset_;
     *bottom_ = static_cast<const char*>(stack.sp) - stack.size;
     *bytes_ = stack.size;
     return stack;
   }
-  void deallocate(boost::context::stack_context& stack) { allocator_.deallocate(stack); }
+  void deallocate(boost::context::stack_context& stack) {
+    stack.sp = static_cast<char*>(stack.sp) + offset_;
+    stack.size += offset_;
+    allocator_.deallocate(stack);
+  }
 
  private:
   boost::context::protected_fixedsize_stack allocator_{kStackBytes};
+  size_t offset_;
   const void** bottom_;
   size_t* bytes_;
 };
 
 }  // namespace
 
-Fiber::Fiber()
-    : inside_(std::allocator_arg, KnownStack(&inside_stack_, &inside_bytes_),
+Fiber::Fiber(size_t number)
+    : inside_(std::allocator_arg,
+              KnownStack(number * kCacheLineBytes % kPageBytes, &inside_stack_, &inside_bytes_),
               [this](boost::context::fiber&& outside) {
                 outside_ = std::move(outside);
                 Run();

@@ -1,1 +1,1 @@
-#include "kernels/cuda/matmul_bf16.cu"
+#include "kernels/cuda/matmul_bf16.cu"  // for the emulator

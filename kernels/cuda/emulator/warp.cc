@@ -45,28 +45,56 @@ void FinishShuffle(WarpExchange* const* lanes, uint32_t mask, int) {
   }
 }
 
-void FinishLoadMatrix(WarpExchange* const* lanes, uint32_t, int transposed) {
+// One ldmatrix.x4: out[lane] has room for 8, rows[lane] is the lane's row.
+void LoadOne(uint16_t* const* out, const uint16_t* const* rows, bool transposed) {
   for (int lane = 0; lane < kWarpLanes; ++lane) {
-    auto& out = As<uint16_t[8]>(lanes[lane]->out);
     for (int i = 0; i < 8; ++i) {
       const int matrix = i / 2;
       const int row = lane / 4;
       const int col = lane % 4 * 2 + i % 2;
-      const WarpExchange& holder = *lanes[matrix * 8 + (transposed != 0 ? col : row)];
-      const auto* const held = As<const uint16_t*>(const_cast<unsigned char*>(holder.in));
-      out[i] = held[transposed != 0 ? row : col];
+      const uint16_t* const held = rows[matrix * 8 + (transposed ? col : row)];
+      out[lane][i] = held[transposed ? row : col];
     }
   }
 }
 
-struct MmaLane {
-  float sum[4];
-  uint16_t a[8];
-  uint16_t b[4];
+void FinishLoadMatrix(WarpExchange* const* lanes, uint32_t, int transposed) {
+  uint16_t* out[kWarpLanes];
+  const uint16_t* rows[kWarpLanes];
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    out[lane] = As<uint16_t[8]>(lanes[lane]->out);
+    rows[lane] = As<const uint16_t*>(lanes[lane]->in);
+  }
+  LoadOne(out, rows, transposed != 0);
+}
+
+// Where a lane that waits has its operands.
+struct ManyLoads {
+  uint16_t* out;
+  const uint16_t* const* rows;
 };
 
-void FinishMma(WarpExchange* const* lanes, uint32_t, int) {
-  const auto in = [&](int lane) -> const MmaLane& { return As<MmaLane>(lanes[lane]->in); };
+void FinishManyLoads(WarpExchange* const* lanes, uint32_t, int count) {
+  uint16_t* out[kWarpLanes];
+  const uint16_t* rows[kWarpLanes];
+  for (int i = 0; i < count; ++i) {
+    for (int lane = 0; lane < kWarpLanes; ++lane) {
+      const auto& given = As<ManyLoads>(lanes[lane]->in);
+      out[lane] = given.out + static_cast<ptrdiff_t>(i) * 8;
+      rows[lane] = given.rows[i];
+    }
+    LoadOne(out, rows, false);
+  }
+}
+
+// One mma: `sum` has 4, `a` 8 and `b` 4 elements of each lane.
+struct MmaLane {
+  float* sum;
+  const uint16_t* a;
+  const uint16_t* b;
+};
+
+void MultiplyOne(const MmaLane* lanes) {
   float a[16][16];
   float b[16][8];
   float sum[16][8];
@@ -74,21 +102,45 @@ void FinishMma(WarpExchange* const* lanes, uint32_t, int) {
     const int group = lane / 4;
     const int pair = lane % 4 * 2;
     for (int i = 0; i < 8; ++i) {
-      a[group + (i / 2 % 2) * 8][pair + i % 2 + (i / 4) * 8] = ToFloat(in(lane).a[i]);
+      a[group + (i / 2 % 2) * 8][pair + i % 2 + (i / 4) * 8] = ToFloat(lanes[lane].a[i]);
     }
-    for (int i = 0; i < 4; ++i) b[pair + i % 2 + (i / 2) * 8][group] = ToFloat(in(lane).b[i]);
-    for (int i = 0; i < 4; ++i) sum[group + (i / 2) * 8][pair + i % 2] = in(lane).sum[i];
+    for (int i = 0; i < 4; ++i) b[pair + i % 2 + (i / 2) * 8][group] = ToFloat(lanes[lane].b[i]);
+    for (int i = 0; i < 4; ++i) sum[group + (i / 2) * 8][pair + i % 2] = lanes[lane].sum[i];
   }
   for (int row = 0; row < 16; ++row) {
     for (int k = 0; k < 16; ++k) {
-      for (int col = 0; col < 8; ++col)
+      for (int col = 0; col < 8; ++col) {
         sum[row][col] = std::fma(a[row][k], b[k][col], sum[row][col]);
+      }
     }
   }
   for (int lane = 0; lane < kWarpLanes; ++lane) {
     for (int i = 0; i < 4; ++i) {
-      As<float[4]>(lanes[lane]->out)[i] = sum[lane / 4 + (i / 2) * 8][lane % 4 * 2 + i % 2];
+      lanes[lane].sum[i] = sum[lane / 4 + (i / 2) * 8][lane % 4 * 2 + i % 2];
     }
+  }
+}
+
+void FinishMma(WarpExchange* const* lanes, uint32_t, int shape) {
+  const int rows = shape >> 8;
+  const int cols = shape & 0xff;
+  MmaLane tile[kWarpLanes];
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < cols; ++j) {
+      for (int lane = 0; lane < kWarpLanes; ++lane) {
+        const auto& given = As<MmaLane>(lanes[lane]->in);
+        tile[lane] = {given.sum + (static_cast<ptrdiff_t>(i) * cols + j) * 4,
+                      given.a + static_cast<ptrdiff_t>(i) * 8,
+                      given.b + static_cast<ptrdiff_t>(j) * 4};
+      }
+      MultiplyOne(tile);
+    }
+  }
+}
+
+void CheckRow(Block& block, const __nv_bfloat16* row, Place place) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
+    block.Fail(place, "ldmatrix from an address that is not 16-byte aligned");
   }
 }
 
@@ -118,9 +170,7 @@ void ShuffleBytes(ShuffleKind kind, uint32_t mask, void* value, size_t bytes, in
 
 void LoadFragments(uint32_t (&out)[4], const __nv_bfloat16* row, bool transposed, Place place) {
   Block& block = Block::Current();
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
-    block.Fail(place, "ldmatrix from an address that is not 16-byte aligned");
-  }
+  CheckRow(block, row, place);
   As<const __nv_bfloat16*>(block.thread().exchange.in) = row;
   std::memcpy(out, block.Exchange(kAllLanes, place, FinishLoadMatrix, transposed ? 1 : 0).out,
               sizeof(out));
@@ -128,12 +178,23 @@ void LoadFragments(uint32_t (&out)[4], const __nv_bfloat16* row, bool transposed
 
 void MultiplyFragments(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                        Place place) {
+  MultiplyManyFragments(sum, a, b, 1, 1, place);
+}
+
+void LoadManyFragments(uint32_t* out, const __nv_bfloat16* const* rows, int count, Place place) {
   Block& block = Block::Current();
-  auto& given = As<MmaLane>(block.thread().exchange.in);
-  std::memcpy(given.sum, sum, sizeof(sum));
-  std::memcpy(given.a, a, sizeof(a));
-  std::memcpy(given.b, b, sizeof(b));
-  std::memcpy(sum, block.Exchange(kAllLanes, place, FinishMma, 0).out, sizeof(sum));
+  for (int i = 0; i < count; ++i) CheckRow(block, rows[i], place);
+  As<ManyLoads>(block.thread().exchange.in) = {reinterpret_cast<uint16_t*>(out),
+                                               reinterpret_cast<const uint16_t* const*>(rows)};
+  block.Exchange(kAllLanes, place, FinishManyLoads, count);
+}
+
+void MultiplyManyFragments(float* sums, const uint32_t* a, const uint32_t* b, int rows, int cols,
+                           Place place) {
+  Block& block = Block::Current();
+  As<MmaLane>(block.thread().exchange.in) = {sums, reinterpret_cast<const uint16_t*>(a),
+                                             reinterpret_cast<const uint16_t*>(b)};
+  block.Exchange(kAllLanes, place, FinishMma, rows << 8 | cols);
 }
 
 }  // namespace ballast::emulator

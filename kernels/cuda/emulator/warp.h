@@ -46,4 +46,21 @@ void LoadFragments(uint32_t (&out)[4], const __nv_bfloat16* row, bool transposed
 void MultiplyFragments(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                        Place place);
 
+// Several ldmatrix.x4, `out` [count, 4], and several mma, `sums` [rows, cols, 4], `a` [rows, 4],
+// `b` [cols, 2]; all lanes with the same counts.
+void LoadManyFragments(uint32_t* out, const __nv_bfloat16* const* rows, int count, Place place);
+void MultiplyManyFragments(float* sums, const uint32_t* a, const uint32_t* b, int rows, int cols,
+                           Place place);
+
+template <int kCount>
+void LoadFragments(uint32_t (&out)[kCount][4], const __nv_bfloat16* const (&rows)[kCount],
+                   Place place) {
+  LoadManyFragments(&out[0][0], rows, kCount, place);
+}
+template <int kRows, int kCols>
+void MultiplyTiles(float (&sums)[kRows][kCols][4], const uint32_t (&a)[kRows][4],
+                   const uint32_t (&b)[kCols / 2][4], Place place) {
+  MultiplyManyFragments(&sums[0][0][0], &a[0][0], &b[0][0], kRows, kCols, place);
+}
+
 }  // namespace ballast::emulator

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "tests/kernels/cuda/emulator/sample_kernels.h"
@@ -69,6 +70,14 @@ TEST(Emulator, AsynchronousCopiesLandWhenWaitedFor) {
   const BlockShape shape = Shape(1, 64, 64 * sizeof(float));
   EXPECT_EQ(RunGrid(shape, 5, [&] { CopyThrough(in.data(), out.data(), true); }), "");
   for (int i = 0; i < 64; ++i) EXPECT_EQ(out[i], in[63 - i]);
+}
+
+// Of a copy's 16 bytes those past its count are 0, and are not read: there is nothing there.
+TEST(Emulator, ACopyOfAPartFillsUpWithZeros) {
+  const auto in = std::make_unique<float>(3.0f);
+  std::vector<float> out(4, 7.0f);
+  EXPECT_EQ(RunGrid(Shape(1, 1), 5, [&] { CopyPart(in.get(), out.data(), 4); }), "");
+  EXPECT_THAT(out, ::testing::ElementsAre(3.0f, 0.0f, 0.0f, 0.0f));
 }
 
 // out [16, 8] = a [16, 16] * b [16, 8], through shared memory, ldmatrix and mma.
@@ -150,6 +159,19 @@ TEST(EmulatorFinds, MisalignedCopies) {
   const std::vector<float4> in(1);
   EXPECT_THAT(RunGrid(Shape(1, 1), 15, [&] { MisalignedCopy(&in[0].x); }),
               HasSubstr("not aligned"));
+}
+
+TEST(EmulatorFinds, ACopyThatReadsMoreThanItWrites) {
+  const std::vector<float> in(5);
+  std::vector<float> out(4);
+  EXPECT_THAT(RunGrid(Shape(1, 1), 15, [&] { CopyPart(in.data(), out.data(), 17); }),
+              HasSubstr("reads 17 bytes"));
+}
+
+TEST(EmulatorFinds, MisalignedRowsOfMatrices) {
+  const float in = 1.0f;
+  EXPECT_THAT(RunGrid(Shape(1, 32), 15, [&] { MisalignedMatrices(&in); }),
+              HasSubstr("ldmatrix from an address that is not 16-byte aligned"));
 }
 
 TEST(EmulatorFinds, LaunchesThatHardwareRefuses) {

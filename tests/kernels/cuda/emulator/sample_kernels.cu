@@ -108,6 +108,27 @@ __global__ void MisalignedCopy(const float* in) {
   CopyAsync<16>(held + 1, in);
 }
 
+__global__ void CopyPart(const float* in, float* out, int bytes) {
+  SHARED_ARRAY(float4, held, 1);
+  CopyAsyncOrZero(held, in, bytes);
+  CommitCopies();
+  WaitForCopies<0>();
+  out[0] = held[0].x;
+  out[1] = held[0].y;
+  out[2] = held[0].z;
+  out[3] = held[0].w;
+}
+
+__global__ void MisalignedMatrices(const float* in) {
+  SHARED_ARRAY(float4, held, 64);
+  held[threadIdx.x] = held[threadIdx.x + 32] = make_float4(in[0], 0, 0, 0);
+  __syncwarp(kAll);
+  const auto* const row = reinterpret_cast<const __nv_bfloat16*>(held + threadIdx.x);
+  const __nv_bfloat16* const rows[2] = {row, row + 1};
+  uint32_t fragments[2][4];
+  LoadMatrices(fragments, rows);
+}
+
 __global__ void ForeignMask(uint32_t* out) { out[threadIdx.x] = __ballot_sync(0xffffu, true); }
 
 cudaError_t LaunchReverse(const float* in, float* out, unsigned blocks, unsigned threads,

@@ -30,6 +30,8 @@ __global__ void ShuffleOfSome(float* out);
 __global__ void DifferentShuffles(float* out);
 __global__ void ForgottenCopy(const float* in);
 __global__ void MisalignedCopy(const float* in);
+__global__ void CopyPart(const float* in, float* out, int bytes);
+__global__ void MisalignedMatrices(const float* in);
 __global__ void ForeignMask(uint32_t* out);
 
 // Both on a stream: Reverse with its barrier, in `blocks` blocks, and BarrierForSome, in one.
