@@ -14,6 +14,7 @@
 #include "kernels/cpu/stream.h"
 #include "kernels/sampling_arithmetic.h"
 #include "tests/kernels/kernel_sets.h"
+#include "tests/kernels/sample_batch.h"
 
 namespace ballast {
 namespace {
@@ -492,39 +493,15 @@ TEST(Sample, SurvivesPenaltiesAndBiasesAtTheEdgeOfFloats) {
   EXPECT_EQ(extreme.Token(), 0);
 }
 
-Case RandomCase(std::mt19937& random, int64_t vocab) {
-  std::uniform_real_distribution<float> uniform(0.0f, 1.0f);
-  const auto chance = [&](float p) { return uniform(random) < p; };
-  Case drawn;
-  const bool ties = chance(0.3f);
-  std::normal_distribution<float> normal(0.0f, 3.0f);
-  for (int64_t i = 0; i < vocab; ++i) {
-    const float logit = normal(random);
-    drawn.logits.push_back(ties ? std::round(2 * logit) / 2 : logit);
-  }
-  drawn.row.temperature = chance(0.1f) ? 0.0f : 0.1f + 2.0f * uniform(random);
-  drawn.row.top_p = chance(0.3f) ? 1.0f : uniform(random);
-  drawn.row.top_k = chance(0.5f) ? 0 : 1 + static_cast<int32_t>(random() % 100);
-  drawn.row.min_p = chance(0.5f) ? 0.0f : 0.1f * uniform(random);
-  drawn.row.presence_penalty = uniform(random);
-  drawn.row.seed = random();
-  if (chance(0.5f)) drawn.history = {{static_cast<int32_t>(random() % vocab), 1}};
-  if (chance(0.5f)) drawn.banned = {static_cast<int32_t>(random() % vocab)};
-  return drawn;
-}
-
 class SampleSets : public KernelSets {};
 INSTANTIATE_TEST_SUITE_P(All, SampleSets, testing::ValuesIn(kKernelSets), NameOfSet);
 
 TEST_P(SampleSets, DrawTheReferencesTokens) {
   const Runner reference("reference");
   const Runner set(GetParam());
-  std::mt19937 random(17);
   for (const int64_t vocab : {1, 7, 33, 1000, 5003}) {
-    for (int i = 0; i < 100; ++i) {
-      const Case drawn = RandomCase(random, vocab);
-      ASSERT_EQ(drawn.Token(set), drawn.Token(reference)) << "vocab " << vocab << ", case " << i;
-    }
+    const SampleBatch batch = SampleBatch::Random(100, vocab, static_cast<uint32_t>(vocab));
+    EXPECT_EQ(batch.Tokens(set), batch.Tokens(reference)) << "vocab " << vocab;
   }
 }
 

@@ -1,0 +1,1 @@
+#include "kernels/cuda/sampling.cu"  // for the emulator
