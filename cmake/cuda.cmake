@@ -1,13 +1,61 @@
-# CUDA is optional: kernels/cuda is not part of the program yet. With CUDA's headers and Boost.Context
-# the tests run its emulator; with nvcc they compile its sample kernels for every GPU that is meant.
+# CUDA is optional. BALLAST_CUDA says what stands behind `--device cuda` in the program:
+#   OFF       nothing
+#   ON        the GPUs of the machine (preset cuda): nvcc, CUDA's runtime, NCCL
+#   EMULATED  kernels/cuda/emulator (preset emulated): the same sources on the CPU, for tests
+# Targets that need another one than the program's have the property BALLAST_CUDA. With CUDA's
+# headers and Boost.Context the tests always have the emulator too.
+set(BALLAST_CUDA OFF CACHE STRING "What is behind --device cuda: OFF, ON or EMULATED")
+set_property(CACHE BALLAST_CUDA PROPERTY STRINGS OFF ON EMULATED)
 find_package(CUDAToolkit QUIET)
 find_package(Boost 1.74 QUIET COMPONENTS context)
+find_library(BALLAST_NCCL nccl HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib)
+find_path(BALLAST_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+
 set(BALLAST_EMULATOR OFF)
-if(CUDAToolkit_FOUND AND TARGET Boost::context)
+set(missing)
+if(CUDAToolkit_FOUND AND TARGET Boost::context AND BALLAST_NCCL_INCLUDE)
   set(BALLAST_EMULATOR ON)
-  message(STATUS "CUDA: ${CUDAToolkit_VERSION}, the emulator is tested")
-elseif(CUDAToolkit_FOUND)
-  message(STATUS "CUDA: ${CUDAToolkit_VERSION}, the emulator is left out (Debian: libboost-context-dev)")
-else()
-  message(STATUS "CUDA: not found, the emulator is left out")
 endif()
+if(CUDAToolkit_FOUND)
+  set(found "CUDA ${CUDAToolkit_VERSION}")
+else()
+  set(found "no CUDA toolkit")
+endif()
+if(BALLAST_CUDA STREQUAL "ON" AND
+    NOT (CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTABLE AND BALLAST_NCCL AND BALLAST_NCCL_INCLUDE))
+  message(FATAL_ERROR "BALLAST_CUDA=ON: found ${found}, nvcc: ${CUDAToolkit_NVCC_EXECUTABLE}, "
+    "NCCL: ${BALLAST_NCCL} ${BALLAST_NCCL_INCLUDE}; expected the CUDA toolkit with nvcc, and NCCL")
+endif()
+if(BALLAST_CUDA STREQUAL "EMULATED" AND NOT BALLAST_EMULATOR)
+  message(FATAL_ERROR "BALLAST_CUDA=EMULATED: found ${found}, expected the headers of the CUDA "
+    "toolkit and NCCL, and Boost.Context (Debian: libboost-context-dev)")
+endif()
+if(BALLAST_EMULATOR)
+  message(STATUS "CUDA: ${found}; the program has it ${BALLAST_CUDA}, the tests emulated")
+else()
+  message(STATUS "CUDA: ${found}; the program has it ${BALLAST_CUDA}, the tests leave it out "
+    "(the emulator needs CUDA's and NCCL's headers and libboost-context-dev)")
+endif()
+
+# ballast_gpu_objects(OUT SOURCE.cu...): compiles them with nvcc for every GPU that is meant, as
+# <name>.o in the current binary folder; OUT gets their list. Warnings are errors, and so are spilled
+# registers and arrays in local memory, for every kernel is hot. -fmad=false: multiplications and
+# additions are fused where the source says so.
+function(ballast_gpu_objects out)
+  set(objects)
+  foreach(source ${ARGN})
+    get_filename_component(name ${source} NAME_WE)
+    set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}.cu.o)
+    add_custom_command(OUTPUT ${object}
+      COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -std=c++17 -O3 -I${PROJECT_SOURCE_DIR} -fmad=false
+        -Werror all-warnings -Xptxas --warn-on-spills,--warn-on-local-memory-usage
+        -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
+        -gencode arch=compute_100,code=sm_100
+        -MD -MF ${name}.cu.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
+      DEPENDS ${source} DEPFILE ${name}.cu.d
+      WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}
+      COMMENT "Compiling ${source} with nvcc" VERBATIM)
+    list(APPEND objects ${object})
+  endforeach()
+  set(${out} ${objects} PARENT_SCOPE)
+endfunction()

@@ -30,13 +30,18 @@ std::array<const PackedMatrix*, 3> MatricesOf(const MlpWeights& expert) {
 
 }  // namespace
 
-ExpertMover::ExpertMover(GlooMesh& mesh, const Device& device, ExpertStore& experts)
-    : mesh_(mesh), device_(device), experts_(experts) {
+ExpertMover::ExpertMover(GlooMesh& mesh, const Device& device, int unit, ExpertStore& experts)
+    : mesh_(mesh),
+      device_(device),
+      stream_(device.create_stream(unit, /*threads=*/1)),
+      experts_(experts) {
   const bool leads = mesh.rank() == 0;
   for (int peer = leads ? 1 : 0; peer < (leads ? mesh.size() : 1); ++peer) {
     channels_.emplace_back(mesh, peer);
   }
 }
+
+ExpertMover::~ExpertMover() { device_.destroy_stream(stream_); }
 
 absl::Status ExpertMover::Move(const SlotMove& move) {
   const auto question = [&](int peer) {
@@ -128,28 +133,26 @@ absl::Status ExpertMover::Reserve(const Expert& expert, const MlpWeights& shape)
   coming_.clear();
   for (const PackedMatrix* matrix : MatricesOf(to)) {
     const size_t bytes = device_.packed_bytes(matrix->type, matrix->n, matrix->k);
-    GlooBuffer& buffer = coming_.emplace_back(mesh_);
-    buffer.Use(matrix->data, bytes);
-    RETURN_IF_ERROR(buffer.Receive(expert.peer, kWeightsTag, bytes));
+    GlooDeviceBuffer& buffer = coming_.emplace_back(mesh_, device_, stream_);
+    RETURN_IF_ERROR(buffer.Receive(expert.peer, kWeightsTag, matrix->data, bytes));
   }
   return absl::OkStatus();
 }
 
 absl::Status ExpertMover::Send(const Expert& expert) {
   ASSIGN_OR_RETURN(const MlpWeights* weights, Find(expert));
-  std::vector<GlooBuffer> going;
+  std::vector<GlooDeviceBuffer> going;
   for (const PackedMatrix* matrix : MatricesOf(*weights)) {
     const size_t bytes = device_.packed_bytes(matrix->type, matrix->n, matrix->k);
-    GlooBuffer& buffer = going.emplace_back(mesh_);
-    buffer.Use(matrix->data, bytes);
-    RETURN_IF_ERROR(buffer.Send(expert.peer, kWeightsTag, bytes));
+    GlooDeviceBuffer& buffer = going.emplace_back(mesh_, device_, stream_);
+    RETURN_IF_ERROR(buffer.Send(expert.peer, kWeightsTag, matrix->data, bytes));
   }
-  for (GlooBuffer& buffer : going) RETURN_IF_ERROR(buffer.WaitSent());
+  for (GlooDeviceBuffer& buffer : going) RETURN_IF_ERROR(buffer.WaitSent());
   return absl::OkStatus();
 }
 
 absl::Status ExpertMover::Await() {
-  for (GlooBuffer& buffer : coming_) RETURN_IF_ERROR(buffer.WaitReceived());
+  for (GlooDeviceBuffer& buffer : coming_) RETURN_IF_ERROR(buffer.WaitReceived());
   coming_.clear();
   return absl::OkStatus();
 }

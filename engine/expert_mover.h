@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/comm/gloo_channel.h"
+#include "engine/comm/gloo_device_buffer.h"
 #include "engine/comm/gloo_mesh.h"
 #include "engine/model/expert_store.h"
 #include "engine/moe/slot_moves.h"
@@ -19,8 +20,11 @@ namespace ballast {
 
 class ExpertMover {
  public:
-  // The device's memory must be the host's; all that is referred to outlives the mover.
-  ExpertMover(GlooMesh& mesh, const Device& device, ExpertStore& experts);
+  // Copies on a stream of its own. All that is referred to outlives the mover.
+  ExpertMover(GlooMesh& mesh, const Device& device, int unit, ExpertStore& experts);
+  ~ExpertMover();
+  ExpertMover(const ExpertMover&) = delete;
+  ExpertMover& operator=(const ExpertMover&) = delete;
 
   // At the leader, one thread at a time; World's Move and DropMoves.
   absl::Status Move(const SlotMove& move);
@@ -49,9 +53,10 @@ class ExpertMover {
 
   GlooMesh& mesh_;
   const Device& device_;
+  const Stream stream_;
   ExpertStore& experts_;
-  std::vector<GlooChannel> channels_;  // leader: to rank 1, 2, ..; else to the leader
-  std::vector<GlooBuffer> coming_;     // matrices that were asked for
+  std::vector<GlooChannel> channels_;     // leader: to rank 1, 2, ..; else to the leader
+  std::vector<GlooDeviceBuffer> coming_;  // matrices that were asked for
 };
 
 }  // namespace ballast

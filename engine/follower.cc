@@ -12,6 +12,7 @@
 #include "engine/rank_parts.h"
 #include "engine/ranks.h"
 #include "engine/step_bytes.h"
+#include "engine/unit.h"
 
 namespace ballast {
 namespace {
@@ -91,6 +92,7 @@ class Follower {
     parts.node = std::move(order.node);
     ASSIGN_OR_RETURN(ranks_, Ranks::Create(std::move(parts), events.on_loading));
     mover_ = std::make_unique<ExpertMover>(links_->migration(), *model_.device,
+                                           UnitOfRank(*model_.device, group.rank),
                                            ranks_->rank(group.rank).experts());
     return absl::OkStatus();
   }
@@ -144,7 +146,8 @@ absl::Status RunFollower(const EngineOptions& options, const ProcessGroup& group
   ASSIGN_OR_RETURN(const PreparedModel model, PrepareModel(options));
   RETURN_IF_ERROR(model.checkpoint.status());
   RETURN_IF_ERROR(CheckFits(model));
-  ASSIGN_OR_RETURN(std::unique_ptr<ProcessLinks> links, ProcessLinks::Connect(group));
+  ASSIGN_OR_RETURN(std::unique_ptr<ProcessLinks> links,
+                   ProcessLinks::Connect(group, *model.device));
   return Follower(model, std::move(links)).Run(events);
 }
 

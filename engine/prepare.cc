@@ -11,14 +11,35 @@
 #include "engine/model/workspace.h"
 #include "engine/moe/expert_loans.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cuda/cuda_device.h"
 
 namespace ballast {
 namespace {
 
+absl::StatusOr<const Device*> FindGpuDevice(const EngineOptions& options) {
+  const GpuSearch& search = FindGpus();
+  if (search.device == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat("--device cuda: ", search.problem));
+  }
+  if (options.kernels != "auto") {
+    return absl::InvalidArgumentError(absl::StrCat("--kernels: found \"", options.kernels,
+                                                   "\" with --device cuda, expected auto"));
+  }
+  const auto gpus = static_cast<int>(search.gpus.size());
+  const int ranks = options.machine_ranks > 0 ? options.machine_ranks : options.ranks;
+  if (ranks > gpus) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--ranks: found ", ranks, " on this machine, expected at most ", gpus,
+                     ", one for each GPU (GPU 0: ", search.gpus[0], ")"));
+  }
+  return search.device;
+}
+
 absl::StatusOr<const Device*> FindDevice(const EngineOptions& options) {
+  if (options.device == "cuda") return FindGpuDevice(options);
   if (options.device != "cpu") {
     return absl::InvalidArgumentError(
-        absl::StrCat("--device: found \"", options.device, "\", this build has cpu"));
+        absl::StrCat("--device: found \"", options.device, "\", expected cpu or cuda"));
   }
   const Device* device = FindCpuDevice(options.kernels);
   if (device == nullptr) {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/unit.h"
 
 namespace ballast {
 namespace {
@@ -31,7 +32,8 @@ class LentRows final : public Communicator {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ProcessLinks>> ProcessLinks::Connect(const ProcessGroup& group) {
+absl::StatusOr<std::unique_ptr<ProcessLinks>> ProcessLinks::Connect(const ProcessGroup& group,
+                                                                    const Device& device) {
   std::unique_ptr<ProcessLinks> links(new ProcessLinks(group));
   Meeting meeting;
   meeting.rank = group.rank;
@@ -48,8 +50,12 @@ absl::StatusOr<std::unique_ptr<ProcessLinks>> ProcessLinks::Connect(const Proces
   ASSIGN_OR_RETURN(meeting.device, MakeGlooDevice(group.address));
   ASSIGN_OR_RETURN(links->weights_, GlooMesh::Connect(meeting, "weights"));
   ASSIGN_OR_RETURN(links->migration_, GlooMesh::Connect(meeting, "migration"));
-  links->rows_ = std::make_unique<GlooCommunicator>(std::move(rows), kExchangeDeadline);
-  links->lending_ = std::make_unique<GlooWeights>(*links->weights_, kExchangeDeadline);
+  const int unit = UnitOfRank(device, group.rank);
+  auto staging = device.host_memory ? nullptr : std::make_unique<RowStaging>(device, unit);
+  links->rows_ =
+      std::make_unique<GlooCommunicator>(std::move(rows), kExchangeDeadline, std::move(staging));
+  links->lending_ =
+      std::make_unique<GlooWeights>(*links->weights_, device, unit, kExchangeDeadline);
   links->heartbeat_ = std::make_unique<GlooHeartbeat>(
       std::move(heartbeats), group.silence,
       [at = links.get()](const absl::Status& why) { at->Fail(why); });

@@ -31,8 +31,10 @@ enum class PlanMessage : uint32_t {
 
 class ProcessLinks {
  public:
-  // Connects to all other ranks and begins to watch them. Collective.
-  static absl::StatusOr<std::unique_ptr<ProcessLinks>> Connect(const ProcessGroup& group);
+  // Connects to all other ranks and begins to watch them. Collective. `device`, which outlives the
+  // links, has the memory that rows and weights lie in.
+  static absl::StatusOr<std::unique_ptr<ProcessLinks>> Connect(const ProcessGroup& group,
+                                                               const Device& device);
   ~ProcessLinks();
 
   const ProcessGroup& group() const { return group_; }

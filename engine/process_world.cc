@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/step_bytes.h"
+#include "engine/unit.h"
 
 namespace ballast {
 namespace {
@@ -43,7 +44,8 @@ ProcessWorld::ProcessWorld(std::unique_ptr<ProcessLinks> links) : links_(std::mo
 absl::StatusOr<std::unique_ptr<ProcessWorld>> ProcessWorld::Create(
     const ProcessGroup& group, RanksParts parts,
     const std::function<void(size_t done, size_t total)>& progress) {
-  ASSIGN_OR_RETURN(std::unique_ptr<ProcessLinks> links, ProcessLinks::Connect(group));
+  ASSIGN_OR_RETURN(std::unique_ptr<ProcessLinks> links,
+                   ProcessLinks::Connect(group, *parts.device));
   std::unique_ptr<ProcessWorld> world(new ProcessWorld(std::move(links)));
   if (const absl::Status loaded = world->Load(std::move(parts), progress); !loaded.ok()) {
     return world->Broken(loaded);
@@ -64,7 +66,8 @@ absl::Status ProcessWorld::Load(RanksParts parts,
   parts.comms.push_back(links_->LendRows());
   parts.weights = &links_->weights();
   ASSIGN_OR_RETURN(ranks_, Ranks::Create(std::move(parts), progress));
-  mover_ = std::make_unique<ExpertMover>(links_->migration(), device, ranks_->rank(0).experts());
+  mover_ = std::make_unique<ExpertMover>(links_->migration(), device, UnitOfRank(device, 0),
+                                         ranks_->rank(0).experts());
   for (GlooChannel& channel : channels_) {
     RETURN_IF_ERROR(Receive(channel, PlanMessage::kLoaded).status());
   }

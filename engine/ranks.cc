@@ -5,6 +5,7 @@
 
 #include "engine/comm/in_process.h"
 #include "engine/synchronize.h"
+#include "engine/unit.h"
 
 namespace ballast {
 namespace {
@@ -43,7 +44,7 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(
     RankOptions own = p.options;
     own.rank = p.first + static_cast<int>(i);
     if (own.rank != p.slow_rank) own.slowdown = 1;
-    if (p.device->units() > 0) own.unit = static_cast<int>(i);
+    own.unit = UnitOfRank(*p.device, own.rank);
     const auto own_progress = [&](size_t done, size_t total) {
       if (progress) progress(i * total + done, count * total);
     };

@@ -164,6 +164,9 @@ struct Device {
   const char* name;     // "cpu"
   const char* kernels;  // "reference", "avx2", "avx512"; shown in logs and metrics
 
+  // The host may read and write this device's memory as its own.
+  bool host_memory;
+
   // --- memory and streams -----------------------------------------------------------------------
   // How many pieces of hardware, numbered from 0, that take one rank of this process each: GPUs.
   // 0: all ranks share the machine, which is unit 0.

@@ -93,7 +93,8 @@ void AddEngineKnobs(EngineOptions& engine, std::vector<Knob>& knobs) {
     return absl::OkStatus();
   };
   knobs.push_back(std::move(served));
-  knobs.push_back(OnlyChoiceKnob("device", "cpu", "cuda is", &engine.device, "What computes"));
+  knobs.push_back(ChoiceKnob("device", {"cpu", "cuda"}, &engine.device,
+                             "What computes; cuda: a GPU for each rank"));
   knobs.push_back(ChoiceKnob("kernels", {"auto", "reference", "avx2", "avx512"}, &engine.kernels,
                              "Inner loops; auto takes the widest this processor runs"));
   knobs.push_back(ChoiceKnob("compute", {"exact", "bf16"}, &engine.compute,

@@ -1,6 +1,7 @@
 #include "engine/comm/gloo.h"
 
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -41,8 +42,9 @@ struct GlooCommunicator::Peer {
 };
 
 GlooCommunicator::GlooCommunicator(std::unique_ptr<GlooMesh> mesh,
-                                   std::chrono::milliseconds deadline)
-    : mesh_(std::move(mesh)), deadline_(deadline) {
+                                   std::chrono::milliseconds deadline,
+                                   std::unique_ptr<RowStaging> staging)
+    : mesh_(std::move(mesh)), deadline_(deadline), staging_(std::move(staging)) {
   for (int peer = 0; peer < size(); ++peer) peers_.emplace_back(*mesh_);
   sent_.resize(size());
 }
@@ -121,23 +123,33 @@ absl::Status GlooCommunicator::SendRows(MatView matrix, const RowLists& give) {
     const size_t bytes = (end - begin) * row_bytes;
     GlooBuffer& buffer = peers_[peer].send_rows;
     std::byte* out = buffer.Reserve(bytes);
-    for (int32_t i = begin; i < end; ++i, out += row_bytes) {
-      std::memcpy(out, RowAt(matrix, give.rows[i]), row_bytes);
+    if (staging_ != nullptr) {
+      const std::span<const int32_t> rows(give.rows);
+      RETURN_IF_ERROR(staging_->Collect(matrix, rows.subspan(begin, end - begin), out));
+    } else {
+      for (int32_t i = begin; i < end; ++i, out += row_bytes) {
+        std::memcpy(out, RowAt(matrix, give.rows[i]), row_bytes);
+      }
     }
     RETURN_IF_ERROR(buffer.Send(peer, kRowsTag, bytes));
   }
   return absl::OkStatus();
 }
 
-absl::Status GlooCommunicator::ExchangeRows(MatView matrix, const RowLists& give,
-                                            std::span<const int32_t> receive_counts,
-                                            std::vector<const void*>& received) {
-  RETURN_IF_ERROR(mesh_->failure());
+// Asks for the others' rows and says where they and its own will lie.
+absl::Status GlooCommunicator::TakeRows(MatView matrix, const RowLists& give,
+                                        std::span<const int32_t> counts,
+                                        std::vector<const void*>& received) {
   const int64_t row_bytes = RowBytes(matrix);
-  side_ = 1 - side_;
+  const char* placed = nullptr;  // on the device, from all peers
+  if (staging_ != nullptr) {
+    int64_t rows = 0;
+    for (int peer = 0; peer < size(); ++peer) rows += peer == rank() ? 0 : counts[peer];
+    ASSIGN_OR_RETURN(placed, staging_->Reserve(side_, rows * row_bytes));
+  }
   received.clear();
   for (int peer = 0; peer < size(); ++peer) {
-    const int32_t rows = receive_counts[peer];
+    const int32_t rows = counts[peer];
     if (peer == rank()) {
       CHECK(give.begin[peer + 1] - give.begin[peer] == rows);
       for (int32_t i = give.begin[peer]; i < give.begin[peer + 1]; ++i) {
@@ -147,15 +159,40 @@ absl::Status GlooCommunicator::ExchangeRows(MatView matrix, const RowLists& give
     }
     if (rows == 0) continue;
     GlooBuffer& buffer = peers_[peer].receive_rows[side_];
-    const std::byte* at = buffer.Reserve(rows * row_bytes);
+    const char* at = reinterpret_cast<const char*>(buffer.Reserve(rows * row_bytes));
+    if (staging_ != nullptr) at = std::exchange(placed, placed + rows * row_bytes);
     for (int32_t i = 0; i < rows; ++i, at += row_bytes) received.push_back(at);
     RETURN_IF_ERROR(buffer.Receive(peer, kRowsTag, rows * row_bytes));
   }
-  RETURN_IF_ERROR(SendRows(matrix, give));
+  return absl::OkStatus();
+}
+
+// Waits for the others' rows, which on a device go to `to`, one peer's after another's.
+absl::Status GlooCommunicator::PlaceRows(int64_t row_bytes, std::span<const int32_t> counts,
+                                         char* to) {
   for (int peer = 0; peer < size(); ++peer) {
-    if (peer == rank() || receive_counts[peer] == 0) continue;
-    RETURN_IF_ERROR(peers_[peer].receive_rows[side_].WaitReceived(deadline_));
+    if (peer == rank() || counts[peer] == 0) continue;
+    GlooBuffer& buffer = peers_[peer].receive_rows[side_];
+    RETURN_IF_ERROR(buffer.WaitReceived(deadline_));
+    if (staging_ == nullptr) continue;
+    staging_->Place(to, buffer.data(), counts[peer] * row_bytes);
+    to += counts[peer] * row_bytes;
   }
+  return staging_ == nullptr ? absl::OkStatus() : staging_->Wait();
+}
+
+absl::Status GlooCommunicator::ExchangeRows(MatView matrix, const RowLists& give,
+                                            std::span<const int32_t> receive_counts,
+                                            std::vector<const void*>& received) {
+  RETURN_IF_ERROR(mesh_->failure());
+  side_ = 1 - side_;
+  RETURN_IF_ERROR(TakeRows(matrix, give, receive_counts, received));
+  RETURN_IF_ERROR(SendRows(matrix, give));
+  char* placed = nullptr;
+  if (staging_ != nullptr) {
+    ASSIGN_OR_RETURN(placed, staging_->Reserve(side_, 0));
+  }
+  RETURN_IF_ERROR(PlaceRows(RowBytes(matrix), receive_counts, placed));
   for (int peer = 0; peer < size(); ++peer) {
     if (sent_[peer] != 0) RETURN_IF_ERROR(peers_[peer].send_rows.WaitSent(deadline_));
   }

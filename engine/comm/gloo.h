@@ -10,6 +10,7 @@
 
 #include "engine/comm/communicator.h"
 #include "engine/comm/gloo_mesh.h"
+#include "engine/comm/row_staging.h"
 
 namespace ballast {
 
@@ -26,7 +27,9 @@ struct StepStamp {
 // makes no calls, so waiting for work does not count.
 class GlooCommunicator final : public Communicator {
  public:
-  GlooCommunicator(std::unique_ptr<GlooMesh> mesh, std::chrono::milliseconds deadline);
+  // `staging` is for matrices in memory that the host cannot reach; null: it can.
+  GlooCommunicator(std::unique_ptr<GlooMesh> mesh, std::chrono::milliseconds deadline,
+                   std::unique_ptr<RowStaging> staging = nullptr);
   ~GlooCommunicator() override;
 
   // Before the first call of a step. The caller's thread.
@@ -46,9 +49,13 @@ class GlooCommunicator final : public Communicator {
 
   absl::Status CheckStamp(int peer, size_t numbers) const;
   absl::Status SendRows(MatView matrix, const RowLists& give);
+  absl::Status TakeRows(MatView matrix, const RowLists& give, std::span<const int32_t> counts,
+                        std::vector<const void*>& received);
+  absl::Status PlaceRows(int64_t row_bytes, std::span<const int32_t> counts, char* to);
 
   const std::unique_ptr<GlooMesh> mesh_;
   const std::chrono::milliseconds deadline_;
+  const std::unique_ptr<RowStaging> staging_;
   StepStamp stamp_;
   uint64_t exchange_ = 0;  // AllGathers since the step began
   std::vector<Peer> peers_;

@@ -27,6 +27,7 @@ Device MakeDevice(const char* kernels, Stream (*create_stream)(int unit, int thr
   return {
       .name = "cpu",
       .kernels = kernels,
+      .host_memory = true,
       .units = [] { return 0; },
       .available_memory = [](int) { return AvailableMemory(); },
       .create_stream = create_stream,

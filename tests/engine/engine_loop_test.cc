@@ -355,8 +355,11 @@ TEST(Engine, CreateNamesWhatItCannotDo) {
   options.kernels = "sse9";
   EXPECT_THAT(error(options).message(), HasSubstr("--kernels: found \"sse9\""));
   options = GoldenOptions();
+  options.device = "tpu";
+  EXPECT_THAT(error(options).message(), HasSubstr("--device: found \"tpu\""));
+  options = GoldenOptions();
   options.device = "cuda";
-  EXPECT_THAT(error(options).message(), HasSubstr("--device: found \"cuda\""));
+  EXPECT_THAT(error(options).message(), HasSubstr("--device cuda: this build has no CUDA"));
   options = GoldenOptions();
   options.model = "/no/such/folder";
   EXPECT_THAT(error(options).message(), HasSubstr("/no/such/folder"));

@@ -93,8 +93,7 @@ TEST(Options, FilesCannotNameFiles) {
 TEST(Options, WhatThisBuildLacksIsRefusedByName) {
   EXPECT_EQ(ServeError({"m", "--weights", "int8"}),
             "--weights: found 'int8', expected bf16 (int8 and int4 are not in this build)");
-  EXPECT_EQ(ServeError({"m", "--device", "cuda"}),
-            "--device: found 'cuda', expected cpu (cuda is not in this build)");
+  EXPECT_THAT(ServeError({"m", "--device", "tpu"}), HasSubstr("--device: found 'tpu'"));
   EXPECT_THAT(ServeError({"m", "--balancing", "f"}), HasSubstr("unknown option '--balancing'"));
   EXPECT_THAT(ServeError({"m", "--ranks", "0"}), HasSubstr("--ranks: found '0'"));
 }

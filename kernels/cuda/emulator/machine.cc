@@ -9,12 +9,32 @@ namespace {
 
 constexpr size_t kAlignment = 256;  // of cudaMalloc
 
+uint64_t NumberOfEnvironment(const char* name, uint64_t otherwise) {
+  const char* const text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
 std::unique_ptr<Machine>& Held() {
-  static std::unique_ptr<Machine> machine = std::make_unique<Machine>(MachineOptions());
+  static std::unique_ptr<Machine> machine = std::make_unique<Machine>(OptionsOfEnvironment());
   return machine;
 }
 
 }  // namespace
+
+MachineOptions OptionsOfEnvironment() {
+  constexpr uint64_t kMostRanks = 64;  // of one process
+  MachineOptions options;
+  options.devices = static_cast<int>(NumberOfEnvironment("BALLAST_EMULATED_GPUS", kMostRanks));
+  options.bytes_per_device =
+      NumberOfEnvironment("BALLAST_EMULATED_GPU_BYTES", options.bytes_per_device);
+  options.seed = NumberOfEnvironment("BALLAST_EMULATED_SEED", options.seed);
+  options.driver_version =
+      static_cast<int>(NumberOfEnvironment("BALLAST_EMULATED_DRIVER", 13000));
+  const auto sm = static_cast<int>(NumberOfEnvironment("BALLAST_EMULATED_SM", 90));
+  options.major = sm / 10;
+  options.minor = sm % 10;
+  return options;
+}
 
 Machine& Machine::Get() { return *Held(); }
 

@@ -20,8 +20,14 @@ namespace ballast::emulator {
 struct MachineOptions {
   int devices = 2;
   size_t bytes_per_device = size_t{4} << 30;
-  uint64_t seed = 1;  // of every order that hardware leaves open
+  uint64_t seed = 1;           // of every order that hardware leaves open
+  int driver_version = 13000;  // as CUDA counts; 0: there is no driver
+  int major = 9;               // compute capability
+  int minor = 0;
 };
+
+// For a whole program: BALLAST_EMULATED_GPUS (64), _GPU_BYTES, _SEED, _DRIVER (13000), _SM (90).
+MachineOptions OptionsOfEnvironment();
 
 enum class MemoryKind : uint8_t { kPageable, kPinned, kDevice };
 
@@ -35,7 +41,7 @@ struct Range {
 // Any thread.
 class Machine {
  public:
-  // The one that the runtime API acts on. Begins with the default options.
+  // The one that the runtime API acts on. Begins with the environment's options.
   static Machine& Get();
   // A new machine, for a test; nothing of the old one may be in use.
   static void Replace(const MachineOptions& options);

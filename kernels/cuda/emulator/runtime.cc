@@ -102,7 +102,10 @@ using namespace ballast::emulator;  // NOLINT(google-build-using-namespace): CUD
                                     // global
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = Machine::Get().options().devices;
+  const MachineOptions& options = Machine::Get().options();
+  *count = 0;
+  if (options.driver_version < CUDART_VERSION) return Answer(cudaErrorInsufficientDriver);
+  *count = options.devices;
   return *count > 0 ? cudaSuccess : Answer(cudaErrorNoDevice);
 }
 

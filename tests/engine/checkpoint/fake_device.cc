@@ -43,14 +43,14 @@ Device MakeFake() {
   Device device{};
   device.name = "fake";
   device.kernels = "fake";
-  device.allocate = [](size_t bytes) {
+  device.allocate = [](Stream, size_t bytes) {
     return bytes > kFakeDeviceBytes ? nullptr : std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   };
   device.release = [](void* data, size_t) { std::free(data); };
   device.upload = [](Stream, void* to, const void* from, size_t bytes) {
     std::memcpy(to, from, bytes);
   };
-  device.synchronize = [](Stream) {};
+  device.synchronize = [](Stream) -> const char* { return nullptr; };
   device.packed_bytes = [](DType type, int64_t n, int64_t k) {
     return static_cast<size_t>(n * k) * SizeOf(type);
   };

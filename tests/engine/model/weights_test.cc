@@ -318,7 +318,7 @@ TEST(Weights, RunningOutOfMemoryIsAnError) {
   const auto checkpoint = Checkpoint::Open(GoldenPath("olmoe"));
   ASSERT_TRUE(checkpoint.ok());
   Device device = FakeDevice();
-  device.allocate = [](size_t) -> void* { return nullptr; };
+  device.allocate = [](Stream, size_t) -> void* { return nullptr; };
   const ModelConfig& config = (*checkpoint)->config();
   const auto loaded =
       LoadWeights(**checkpoint, config, AllExperts(config), device, {}, Compute::kExact, nullptr);
