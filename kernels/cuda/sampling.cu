@@ -18,10 +18,11 @@ constexpr float kDepth = 29.0f;
 
 // Shared memory of a block.
 struct Space {
-  uint64_t* sums;  // [kWarps]
-  uint32_t* low;   // [kBins] halves of what bins hold
-  uint32_t* high;  // [kBins]
-  uint32_t* ends;  // [2]
+  uint64_t* sums;    // [kWarps]
+  uint64_t* answer;  // [4] of the first warp to the others
+  uint32_t* low;     // [kBins] halves of what bins hold
+  uint32_t* high;    // [kBins]
+  uint32_t* ends;    // [2]
 };
 
 // Ordered as floats are; zeros of both signs are equal.
@@ -48,14 +49,17 @@ __device__ inline uint64_t MaxOfWarp(uint64_t value) {
 }
 
 // Alike in all threads.
-__device__ uint64_t MaxOfBlock(uint64_t value, uint64_t* sums) {
+__device__ uint64_t MaxOfBlock(uint64_t value, const Space& space) {
   const int thread = static_cast<int>(threadIdx.x);
   value = MaxOfWarp(value);
-  if (thread % 32 == 0) sums[thread / 32] = value;
+  if (thread % 32 == 0) space.sums[thread / 32] = value;
   __syncthreads();
-  value = MaxOfWarp(sums[thread % 32]);
+  if (thread < 32) {
+    value = MaxOfWarp(space.sums[thread]);
+    if (thread == 0) space.answer[0] = value;
+  }
   __syncthreads();
-  return value;
+  return space.answer[0];
 }
 
 struct Found {
@@ -65,10 +69,10 @@ struct Found {
 };
 
 // The first index in [0, n) at which the sum of value(0 .. index) exceeds target(sum of all), which
-// is below that sum. Alike in all threads. Warps share the range out; the one in whose part it lies
-// is shared out in turn.
+// is below that sum. Alike in all threads. Warps share the range out; the part in which it lies is
+// shared out in turn.
 template <typename Value, typename Target>
-__device__ Found FindFirst(int n, uint64_t* sums, const Value& value, const Target& target) {
+__device__ Found FindFirst(int n, const Space& space, const Value& value, const Target& target) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   Found found = {0, 0, 0};
@@ -82,25 +86,35 @@ __device__ Found FindFirst(int n, uint64_t* sums, const Value& value, const Targ
     uint64_t sum = 0;
     for (int i = begin + lane; i < end; i += 32) sum += value(i);
     for (int flip = 16; flip >= 1; flip /= 2) sum += __shfl_xor_sync(kAllLanes, sum, flip);
-    if (lane == 0) sums[warp] = sum;
+    if (lane == 0) space.sums[warp] = sum;
     __syncthreads();
-    const uint64_t own = sums[lane];
-    uint64_t upto = own;
-    for (int by = 1; by < 32; by *= 2) {
-      const uint64_t other = __shfl_sync(kAllLanes, upto, (lane - by) & 31);
-      if (lane >= by) upto += other;
+    if (warp == 0) {
+      const uint64_t own = space.sums[lane];
+      uint64_t upto = own;
+      for (int by = 1; by < 32; by *= 2) {
+        const uint64_t other = __shfl_sync(kAllLanes, upto, (lane - by) & 31);
+        if (lane >= by) upto += other;
+      }
+      const uint64_t total = __shfl_sync(kAllLanes, upto, 31);
+      if (first) left = target(total);
+      const uint32_t beyond = __ballot_sync(kAllLanes, upto > left);
+      const int at = beyond != 0 ? __ffs(static_cast<int>(beyond)) - 1 : 31;
+      if (lane == at) {
+        space.answer[0] = static_cast<uint64_t>(at);
+        space.answer[1] = upto - own;
+        space.answer[2] = own;
+        space.answer[3] = total;
+      }
     }
-    if (first) left = target(__shfl_sync(kAllLanes, upto, 31));
-    const uint32_t beyond = __ballot_sync(kAllLanes, upto > left);
-    const int at = beyond != 0 ? __ffs(static_cast<int>(beyond)) - 1 : 31;
-    const uint64_t before = __shfl_sync(kAllLanes, upto - own, at);
-    found.value = __shfl_sync(kAllLanes, own, at);
-    found.before += before;
-    left -= before;
-    size = Smaller(part, size - at * part);
-    found.index += at * part;
-    first = false;
     __syncthreads();
+    if (first && warp != 0) left = target(space.answer[3]);
+    const int at = static_cast<int>(space.answer[0]);
+    found.index += at * part;
+    found.before += space.answer[1];
+    found.value = space.answer[2];
+    left -= space.answer[1];
+    size = Smaller(part, size - at * part);
+    first = false;
   } while (size > 1);
   return found;
 }
@@ -129,8 +143,8 @@ __device__ Extent Measure(const float* logits, int vocab, const Space& space) {
   }
   const uint64_t best =
       thread < vocab ? uint64_t{KeyOf(top)} << 32 | ~static_cast<uint32_t>(token) : 0;
-  const uint64_t found = MaxOfBlock(best, space.sums);
-  const uint64_t rest = MaxOfBlock(uint64_t{odd != odd} << 32 | ~KeyOf(least), space.sums);
+  const uint64_t found = MaxOfBlock(best, space);
+  const uint64_t rest = MaxOfBlock(uint64_t{odd != odd} << 32 | ~KeyOf(least), space);
   return {FromKey(static_cast<uint32_t>(found >> 32)),
           static_cast<int>(~static_cast<uint32_t>(found)), FromKey(~static_cast<uint32_t>(rest)),
           rest >> 32 == 0};
@@ -276,8 +290,7 @@ __device__ Cut FindCut(const Choices& choices, int top_k, float top_p, const Spa
     FillBins<kByMass>(choices, bins, space);
     const bool first = bins.shift < 0;
     const Found found = FindFirst(
-        kBins, space.sums,
-        [&](int bin) { return uint64_t{space.high[bin]} << 32 | space.low[bin]; },
+        kBins, space, [&](int bin) { return uint64_t{space.high[bin]} << 32 | space.low[bin]; },
         [&](uint64_t total) {
           if (kByMass && first) wanted = MassToReach(top_p, total);
           return wanted - above - 1;
@@ -293,7 +306,7 @@ __device__ Cut FindCut(const Choices& choices, int top_k, float top_p, const Spa
   Cut cut = {bins.low, kNoToken};
   if (ties * each < inside) {
     cut.token = FindFirst(
-                    choices.vocab, space.sums,
+                    choices.vocab, space,
                     [&](int i) { return KeyOf(choices.logits[i]) == cut.key ? 1 : 0; },
                     [ties](uint64_t) { return ties - 1; })
                     .index;
@@ -322,7 +335,7 @@ __device__ int32_t DrawToken(const float* logits, int vocab, const Extent& exten
     return Kept(choices.cut, KeyOf(logit), i) ? WeightOf(choices, logit) : 0;
   };
   const auto target = [draw](uint64_t total) { return MultiplyHigh(draw, total); };
-  return FindFirst(vocab, space.sums, weight, target).index;
+  return FindFirst(vocab, space, weight, target).index;
 }
 
 __device__ int32_t SampleRow(float* logits, int vocab, const SampleParameters& row,
@@ -343,11 +356,12 @@ __global__ void __launch_bounds__(kThreads)
     SampleKernel(float* logits, int64_t stride, int vocab, const SampleParameters* rows,
                  SampleSides sides, int32_t* tokens) {
   SHARED_ARRAY(uint64_t, sums, kWarps);
+  SHARED_ARRAY(uint64_t, answer, 4);
   SHARED_ARRAY(uint32_t, low, kBins);
   SHARED_ARRAY(uint32_t, high, kBins);
   SHARED_ARRAY(uint32_t, ends, 2);
   const int32_t token = SampleRow(logits + blockIdx.x * stride, vocab, rows[blockIdx.x], sides,
-                                  {sums, low, high, ends});
+                                  {sums, answer, low, high, ends});
   if (threadIdx.x == 0) tokens[blockIdx.x] = token;
 }
 
