@@ -1,22 +1,14 @@
 #include "engine/comm/gloo.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
-
-#include "absl/strings/str_cat.h"
 
 namespace ballast {
 namespace {
 
 constexpr uint64_t kNumbersTag = 1;
 constexpr uint64_t kRowsTag = 2;
-
-// Stands before the numbers of an AllGather.
-struct NumbersHeader {
-  StepStamp stamp;
-  uint64_t exchange = 0;
-  uint64_t numbers = 0;
-};
 
 int64_t RowBytes(MatView matrix) { return matrix.cols * static_cast<int64_t>(SizeOf(matrix.type)); }
 
@@ -56,55 +48,31 @@ void GlooCommunicator::BeginStep(const StepStamp& stamp) {
   exchange_ = 0;
 }
 
-absl::Status GlooCommunicator::CheckStamp(int peer, size_t numbers) const {
-  NumbersHeader header;
-  std::memcpy(&header, peers_[peer].receive_numbers.data(), sizeof(header));
-  const auto differ = [&](const char* what, uint64_t theirs, uint64_t ours) {
-    return absl::FailedPreconditionError(absl::StrCat("exchange between ranks: rank ", peer,
-                                                      " is at ", what, " ", theirs, ", rank ",
-                                                      rank(), " at ", what, " ", ours));
-  };
-  const StepStamp& theirs = header.stamp;
-  if (theirs.epoch != stamp_.epoch) return differ("epoch", theirs.epoch, stamp_.epoch);
-  if (theirs.step != stamp_.step) return differ("step", theirs.step, stamp_.step);
-  if (theirs.placement_version != stamp_.placement_version) {
-    return differ("placement version", theirs.placement_version, stamp_.placement_version);
-  }
-  if (header.exchange != exchange_) return differ("exchange", header.exchange, exchange_);
-  if (header.numbers != numbers) return differ("numbers", header.numbers, numbers);
-  return absl::OkStatus();
-}
-
 absl::Status GlooCommunicator::AllGather(std::span<const int32_t> mine, std::span<int32_t> all) {
   CHECK(all.size() == mine.size() * size());
   ++exchange_;
   const NumbersHeader header{stamp_, exchange_, mine.size()};
-  const size_t bytes = sizeof(header) + mine.size_bytes();
+  const size_t bytes = StampedBytes(mine.size());
   for (int peer = 0; peer < size(); ++peer) {
     if (peer == rank()) continue;
     Peer& p = peers_[peer];
     p.receive_numbers.Reserve(bytes);
     RETURN_IF_ERROR(p.receive_numbers.Receive(peer, kNumbersTag, bytes));
-    std::byte* out = p.send_numbers.Reserve(bytes);
-    std::memcpy(out, &header, sizeof(header));
-    if (!mine.empty()) std::memcpy(out + sizeof(header), mine.data(), mine.size_bytes());
+    WriteStamped(header, mine, p.send_numbers.Reserve(bytes));
     RETURN_IF_ERROR(p.send_numbers.Send(peer, kNumbersTag, bytes));
   }
   for (int peer = 0; peer < size(); ++peer) {
-    int32_t* to = all.data() + peer * mine.size();
-    if (mine.empty()) to = nullptr;
+    const std::span<int32_t> to = all.subspan(peer * mine.size(), mine.size());
     if (peer == rank()) {
-      if (to != nullptr) std::memcpy(to, mine.data(), mine.size_bytes());
+      std::copy(mine.begin(), mine.end(), to.begin());
       continue;
     }
     Peer& p = peers_[peer];
     RETURN_IF_ERROR(p.receive_numbers.WaitReceived(deadline_));
-    if (absl::Status agree = CheckStamp(peer, mine.size()); !agree.ok()) {
+    if (absl::Status agree = ReadStamped(p.receive_numbers.data(), peer, rank(), header, to);
+        !agree.ok()) {
       mesh_->Fail(agree);
       return agree;
-    }
-    if (to != nullptr) {
-      std::memcpy(to, p.receive_numbers.data() + sizeof(header), mine.size_bytes());
     }
   }
   for (int peer = 0; peer < size(); ++peer) {

@@ -8,34 +8,24 @@
 #include <span>
 #include <vector>
 
-#include "engine/comm/communicator.h"
 #include "engine/comm/gloo_mesh.h"
 #include "engine/comm/row_staging.h"
+#include "engine/comm/stamp.h"
 
 namespace ballast {
 
-// What all ranks must agree on when they exchange anything.
-struct StepStamp {
-  uint64_t epoch = 0;  // of the world: another one after ranks were lost and found again
-  uint64_t step = 0;
-  uint64_t placement_version = 0;
-};
-
-// The stamp travels with every AllGather and is checked on receipt: FAILED_PRECONDITION names both
-// values. Rows of a rank's own are pointed to; others' lie in buffers that grow to the largest
+// Rows of a rank's own are pointed to; others' lie in buffers that grow to the largest
 // exchange so far. A peer that does not answer within the deadline breaks it; a rank between steps
 // makes no calls, so waiting for work does not count.
-class GlooCommunicator final : public Communicator {
+class GlooCommunicator final : public StampedCommunicator {
  public:
   // `staging` is for matrices in memory that the host cannot reach; null: it can.
   GlooCommunicator(std::unique_ptr<GlooMesh> mesh, std::chrono::milliseconds deadline,
                    std::unique_ptr<RowStaging> staging = nullptr);
   ~GlooCommunicator() override;
 
-  // Before the first call of a step. The caller's thread.
-  void BeginStep(const StepStamp& stamp);
-  // Ends a call under way and all later ones with `why`. Any thread.
-  void Fail(const absl::Status& why) { mesh_->Fail(why); }
+  void BeginStep(const StepStamp& stamp) override;
+  void Fail(const absl::Status& why) override { mesh_->Fail(why); }
 
   int rank() const override { return mesh_->rank(); }
   int size() const override { return mesh_->size(); }
@@ -47,7 +37,6 @@ class GlooCommunicator final : public Communicator {
  private:
   struct Peer;
 
-  absl::Status CheckStamp(int peer, size_t numbers) const;
   absl::Status SendRows(MatView matrix, const RowLists& give);
   absl::Status TakeRows(MatView matrix, const RowLists& give, std::span<const int32_t> counts,
                         std::vector<const void*>& received);
