@@ -172,22 +172,23 @@ TEST_F(GpuMatmulBf16, GroupsOfColumnsAreTheirProducts) {
 // Alone, among 7, among 33 (the other tile), in the second of two groups, with x not aligned.
 TEST_F(GpuMatmulBf16, ARowsBitsDoNotDependOnItsCompany) {
   constexpr int64_t kN = 70;
-  constexpr int64_t kK = 150;
+  constexpr int64_t kK = 149;
+  constexpr int64_t kGap = 3;  // to a multiple of 16 bytes
   const auto weight = MakeWeight(kN, kK);
   const auto other = MakeWeight(kN, kK);
-  const Matrix x = Matrix::Random(DType::kBF16, 33, kK, ++seed_, 2);
+  const Matrix x = Matrix::Random(DType::kBF16, 33, kK, ++seed_, kGap);
   const auto product = [&](const Matrix& rows, const std::vector<MatmulGroup>& groups) {
     return Multiply(rows, groups, Matrix(DType::kF32, rows.rows(), kN), false);
   };
   const Matrix all = product(x, {{weight->gpu(), 0, 33, 0, 0}});
-  const Matrix seven = product(Cut(x, 10, 7, 2), {{weight->gpu(), 0, 7, 0, 0}});
-  const Matrix unaligned = product(Cut(x, 0, 33, 1), {{weight->gpu(), 0, 33, 0, 0}});
+  const Matrix seven = product(Cut(x, 10, 7, kGap), {{weight->gpu(), 0, 7, 0, 0}});
+  const Matrix unaligned = product(Cut(x, 0, 33, kGap + 1), {{weight->gpu(), 0, 33, 0, 0}});
   const Matrix in_groups = product(
       x, {{other->gpu(), 0, 12, 0, 0}, {weight->gpu(), 12, 16, 0, 0}, {other->gpu(), 28, 5, 0, 0}});
   EXPECT_EQ(unaligned.Difference(all), "");
   for (const int64_t row : {0, 10, 13, 16, 32}) {
-    ExpectSameRow(product(Cut(x, row, 1, 2), {{weight->gpu(), 0, 1, 0, 0}}), 0, all, row);
-    ExpectSameRow(product(Cut(x, row, 1, 1), {{weight->gpu(), 0, 1, 0, 0}}), 0, all, row);
+    ExpectSameRow(product(Cut(x, row, 1, kGap), {{weight->gpu(), 0, 1, 0, 0}}), 0, all, row);
+    ExpectSameRow(product(Cut(x, row, 1, kGap + 1), {{weight->gpu(), 0, 1, 0, 0}}), 0, all, row);
   }
   for (int64_t row = 10; row < 17; ++row) ExpectSameRow(seven, row - 10, all, row);
   for (int64_t row = 12; row < 28; ++row) ExpectSameRow(in_groups, row, all, row);
