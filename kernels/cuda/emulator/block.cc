@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cuda/emulator/checkers.h"
+
 namespace ballast::emulator {
 namespace {
 
@@ -18,8 +20,7 @@ std::string NameOf(const uint3& index) {
 // Whole vectors, so that memory is aligned as shared memory is; the last may reach past `bytes`.
 size_t VectorsFor(size_t bytes) { return (bytes + sizeof(float4) - 1) / sizeof(float4); }
 
-void Poison(void* memory, size_t bytes) { std::memset(memory, 0xff, bytes); }
-void Poison(std::vector<float4>& memory) {
+void PoisonAll(std::vector<float4>& memory) {
   if (!memory.empty()) Poison(memory.data(), memory.size() * sizeof(float4));
 }
 
@@ -36,11 +37,13 @@ bool IsAligned(const void* pointer, size_t alignment) {
 
 std::string Block::Run(const BlockShape& shape, uint3 index, uint64_t seed,
                        const std::function<void()>& body) {
+  const Unwatched own;
   index_ = index;
   Begin(shape, seed, body);
   current_ = this;
   if (fault_.empty()) RunThreads();
   for (const auto& fiber : fibers_) fiber->Abandon();
+  if (kFindsRaces) Forget();
   current_ = nullptr;
   return fault_.empty() ? "" : "block " + NameOf(index) + ": " + fault_;
 }
@@ -64,9 +67,18 @@ void Block::Begin(const BlockShape& shape, uint64_t seed, const std::function<vo
     fibers_[i]->Start(body);
   }
   dynamic_shared_.assign(VectorsFor(shape.dynamic_shared_bytes), {});
-  Poison(dynamic_shared_);
+  PoisonAll(dynamic_shared_);
   for (auto& [tag, variable] : static_shared_) variable.used = false;
   shared_bytes_ = shape.dynamic_shared_bytes;
+}
+
+// Blocks share nothing but global memory: to ThreadSanitizer, memory is fresh once it was given
+// back.
+void Block::Forget() {
+  fibers_.clear();
+  threads_ = std::vector<Thread>();
+  dynamic_shared_ = std::vector<float4>();
+  static_shared_.clear();
 }
 
 void Block::RunThreads() {
@@ -151,6 +163,7 @@ bool Block::ReleaseBarrier() {
     }
   }
   for (Thread& thread : threads_) thread.state = Thread::State::kReady;
+  threads_.front().points.Flip();
   return true;
 }
 
@@ -183,7 +196,12 @@ void Block::Fail(Place place, const std::string& what) {
   while (true) fiber.Wait();  // unwound from here
 }
 
-void Block::Barrier(Place place) { Wait(Thread::State::kAtBarrier, place); }
+void Block::Barrier(Place place) {
+  void* const point = threads_.front().points.Next();
+  Publish(point);
+  Wait(Thread::State::kAtBarrier, place);
+  Observe(point);
+}
 
 WarpExchange& Block::Exchange(uint32_t mask, Place place, FinishWarp finish, int argument) {
   Thread& thread = *thread_;
@@ -197,12 +215,27 @@ WarpExchange& Block::Exchange(uint32_t mask, Place place, FinishWarp finish, int
   return thread.exchange;
 }
 
+void Block::SyncWarp(uint32_t mask, Place place) {
+  const auto finish = [](WarpExchange* const* lanes, uint32_t among, int) {
+    for (int lane = 0; lane < kWarpLanes; ++lane) {
+      if ((among >> lane & 1) != 0) lanes[lane]->points.Flip();
+    }
+  };
+  Publish(thread_->exchange.points.Next());
+  Exchange(mask, place, finish, 0);
+  const size_t begin = static_cast<size_t>(thread_->warp()) * kWarpLanes;
+  for (int lane = 0; kFindsRaces && lane < kWarpLanes; ++lane) {
+    if ((mask >> lane & 1) != 0) Observe(threads_[begin + lane].exchange.points.Last());
+  }
+}
+
 void* Block::Shared(const void* tag, size_t bytes, size_t alignment) {
+  const Unwatched own;
   Static& variable = static_shared_[tag];
   if (!variable.used) {
     variable.used = true;
     variable.memory.resize(VectorsFor(bytes));
-    Poison(variable.memory);
+    PoisonAll(variable.memory);
     shared_bytes_ += (bytes + alignment - 1) / alignment * alignment;
     if (shared_bytes_ > kMaxSharedBytes) {
       Fail({}, "shared memory: " + std::to_string(shared_bytes_) + " bytes, more than " +
@@ -221,6 +254,7 @@ void Block::CopyAsync(void* to, const void* from, size_t bytes, size_t read, Pla
          "cp.async reads " + std::to_string(read) + " bytes and writes " + std::to_string(bytes));
   }
   Poison(to, bytes);
+  WatchWrite(to, bytes);
   thread_->copies.push_back({to, from, bytes, read, thread_->copy_group});
 }
 
@@ -230,6 +264,8 @@ void Block::WaitForCopies(int left) {
   const auto rest = std::find_if(copies.begin(), copies.end(),
                                  [done](const PendingCopy& copy) { return copy.group >= done; });
   for (auto copy = copies.begin(); copy != rest; ++copy) {
+    WatchRead(copy->from, copy->read);
+    WatchWrite(copy->to, copy->bytes);
     std::memcpy(copy->to, copy->from, copy->read);
     std::memset(static_cast<char*>(copy->to) + copy->read, 0, copy->bytes - copy->read);
   }

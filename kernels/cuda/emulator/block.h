@@ -26,12 +26,25 @@ namespace ballast::emulator {
 
 inline constexpr int kWarpLanes = 32;
 inline constexpr int kMaxThreadsPerBlock = 1024;
-inline constexpr size_t kMaxSharedBytes = size_t{227} << 10;  // of a block, on sm_90
+// Of a block, static and dynamic: more would have to be asked for with cudaFuncSetAttribute, which
+// is not emulated.
+inline constexpr size_t kMaxSharedBytes = size_t{48} << 10;
 
 // Where in the source something was called.
 struct Place {
   const char* file = "";
   int line = 0;
+};
+
+// What orders a thread with others, for ThreadSanitizer (checkers.h). Two, for while some of the
+// threads still leave one barrier, others have reached the next.
+struct SyncPoints {
+  uint64_t at[2] = {};
+  int turn = 0;
+
+  void* Next() { return &at[turn]; }  // of those who arrive
+  void* Last() { return &at[turn ^ 1]; }
+  void Flip() { turn ^= 1; }
 };
 
 // What a lane brings to a warp operation and takes from it. `finish` sees all lanes of the mask,
@@ -40,6 +53,7 @@ struct WarpExchange {
   static constexpr size_t kMaxBytes = 64;
   alignas(16) unsigned char in[kMaxBytes] = {};
   alignas(16) unsigned char out[kMaxBytes] = {};
+  SyncPoints points;
 };
 using FinishWarp = void (*)(WarpExchange* const* lanes, uint32_t mask, int argument);
 
@@ -62,6 +76,7 @@ struct Thread {
   FinishWarp finish = nullptr;
   int argument = 0;
   WarpExchange exchange;
+  SyncPoints points;  // of __syncthreads: the first thread's are the block's
   std::vector<PendingCopy> copies;
   int copy_group = 0;
 
@@ -92,6 +107,8 @@ class Block {
   // Waits until all lanes of `mask` have come here with the same operation; returns the lane's own
   // exchange, finished.
   WarpExchange& Exchange(uint32_t mask, Place place, FinishWarp finish, int argument);
+  // What the lanes of `mask` did before they came here is before what they do after it.
+  void SyncWarp(uint32_t mask, Place place);
   // The static variable declared at `tag`: the same memory for all threads of the block.
   void* Shared(const void* tag, size_t bytes, size_t alignment);
   void* DynamicShared() { return dynamic_shared_.data(); }
@@ -112,6 +129,7 @@ class Block {
   };
 
   void Begin(const BlockShape& shape, uint64_t seed, const std::function<void()>& body);
+  void Forget();
   void RunThreads();
   void RunWarp(int warp);
   void FinishExchange(Thread& thread);

@@ -6,6 +6,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -59,13 +60,10 @@
 #define LoadMatrices(out, rows) ::ballast::emulator::LoadFragments(out, rows, BALLAST_PLACE)
 #define MmaBf16Tiles(sums, a, b) ::ballast::emulator::MultiplyTiles(sums, a, b, BALLAST_PLACE)
 
-// Blocks of one launch run one after another and their threads by turns, so atomics are plain.
-// There are none for floats: sums would come in any order.
+// Of 4 bytes, relaxed as on a GPU. There are none for floats: sums would come in any order.
 template <typename T>
 requires(std::is_same_v<T, int> || std::is_same_v<T, unsigned>) T atomicAdd(T* at, T value) {
-  const T before = *at;
-  *at = before + value;
-  return before;
+  return std::atomic_ref<T>(*at).fetch_add(value, std::memory_order_relaxed);
 }
 
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }

@@ -15,6 +15,19 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
+// Not instrumented in ThreadSanitizer's build (kernels/CMakeLists.txt): it keeps a list of the
+// functions that a thread is in, and those here are entered by one thread and left by another.
+#ifdef BALLAST_EMULATOR_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define VALGRIND_STACK_REGISTER(begin, end) 0u
+#define VALGRIND_STACK_DEREGISTER(id)
+#endif
+
 namespace ballast::emulator {
 namespace {
 
@@ -36,6 +49,19 @@ void BeginSwitch(void**, const void*, size_t) {}
 void EndSwitch(void*, const void**, size_t*) {}
 #endif
 
+#ifdef BALLAST_EMULATOR_TSAN
+void* NewThread() { return __tsan_create_fiber(0); }
+void EndThread(void* thread) { __tsan_destroy_fiber(thread); }
+void* RunningThread() { return __tsan_get_current_fiber(); }
+// That one host thread runs both orders nothing on a GPU.
+void SwitchThread(void* thread) { __tsan_switch_to_fiber(thread, __tsan_switch_to_fiber_no_sync); }
+#else
+void* NewThread() { return nullptr; }
+void EndThread(void*) {}
+void* RunningThread() { return nullptr; }
+void SwitchThread(void*) {}
+#endif
+
 // Tells where the stack is that it hands out, which begins `offset` bytes below its page's end.
 class KnownStack {
  public:
@@ -47,9 +73,11 @@ class KnownStack {
     stack.size -= offset_;
     *bottom_ = static_cast<const char*>(stack.sp) - stack.size;
     *bytes_ = stack.size;
+    valgrind_id_ = VALGRIND_STACK_REGISTER(*bottom_, stack.sp);
     return stack;
   }
   void deallocate(boost::context::stack_context& stack) {
+    VALGRIND_STACK_DEREGISTER(valgrind_id_);
     stack.sp = static_cast<char*>(stack.sp) + offset_;
     stack.size += offset_;
     allocator_.deallocate(stack);
@@ -60,12 +88,14 @@ class KnownStack {
   size_t offset_;
   const void** bottom_;
   size_t* bytes_;
+  [[maybe_unused]] unsigned valgrind_id_ = 0;
 };
 
 }  // namespace
 
 Fiber::Fiber(size_t number)
-    : inside_(std::allocator_arg,
+    : inside_thread_(NewThread()),
+      inside_(std::allocator_arg,
               KnownStack(number * kCacheLineBytes % kPageBytes, &inside_stack_, &inside_bytes_),
               [this](boost::context::fiber&& outside) {
                 outside_ = std::move(outside);
@@ -77,18 +107,22 @@ Fiber::~Fiber() {
   Abandon();
   ending_ = true;
   Resume();
+  EndThread(inside_thread_);
 }
 
 void Fiber::Start(const std::function<void()>& body) { body_ = &body; }
 
 void Fiber::Resume() {
   BeginSwitch(&outside_frames_, inside_stack_, inside_bytes_);
+  outside_thread_ = RunningThread();
+  SwitchThread(inside_thread_);
   inside_ = std::move(inside_).resume();
   EndSwitch(outside_frames_, nullptr, nullptr);
 }
 
 void Fiber::Leave() {
   BeginSwitch(&inside_frames_, outside_stack_, outside_bytes_);
+  SwitchThread(outside_thread_);
   outside_ = std::move(outside_).resume();
   EndSwitch(inside_frames_, &outside_stack_, &outside_bytes_);
 }
@@ -116,6 +150,7 @@ void Fiber::Run() {
     Leave();
   }
   BeginSwitch(nullptr, outside_stack_, outside_bytes_);  // this stack is not coming back
+  SwitchThread(outside_thread_);
 }
 
 }  // namespace ballast::emulator

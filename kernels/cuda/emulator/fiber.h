@@ -8,7 +8,8 @@
 namespace ballast::emulator {
 
 // Runs one body after another, on one stack that is kept. Owned, started and resumed by one thread;
-// that thread's other fibers may be resumed between. ASan is told of every change of stacks.
+// that thread's other fibers may be resumed between. ASan is told of every change of stacks,
+// valgrind of the stacks, and to ThreadSanitizer a fiber is a thread (checkers.h).
 class Fiber {
  public:
   // Stacks begin in different cache lines of a page by their `number`: those of a block would
@@ -47,6 +48,9 @@ class Fiber {
   size_t outside_bytes_ = 0;
   void* inside_frames_ = nullptr;
   void* outside_frames_ = nullptr;
+  // ThreadSanitizer's threads.
+  void* inside_thread_;
+  void* outside_thread_ = nullptr;
   boost::context::fiber inside_;
   boost::context::fiber outside_;
 };

@@ -5,6 +5,8 @@
 #include <random>
 #include <vector>
 
+#include "kernels/cuda/emulator/checkers.h"
+
 namespace ballast::emulator {
 
 std::string CheckShape(const BlockShape& shape) {
@@ -14,8 +16,9 @@ std::string CheckShape(const BlockShape& shape) {
     return "found " + std::to_string(threads) + " threads in a block, expected 1 to " +
            std::to_string(kMaxThreadsPerBlock);
   }
-  if (shape.block.z > 64 || shape.grid.y > 65535 || shape.grid.z > 65535) {
-    return "found a y or z dimension of the grid or block that is more than hardware takes";
+  if (shape.block.z > 64 || shape.grid.x > 0x7fffffffu || shape.grid.y > 65535 ||
+      shape.grid.z > 65535) {
+    return "found a dimension of the grid or block that is more than hardware takes";
   }
   if (blocks == 0) return "found a grid without blocks";
   if (shape.dynamic_shared_bytes > kMaxSharedBytes) {
@@ -32,14 +35,20 @@ std::string RunGrid(const BlockShape& shape, uint64_t seed, const std::function<
   std::vector<unsigned> order(shape.grid.x * shape.grid.y * shape.grid.z);
   std::iota(order.begin(), order.end(), 0u);
   std::mt19937_64 random(seed);
+  uint64_t end = 0;  // of the launch
+  const std::function<void()> thread = [&] {
+    body();
+    Publish(&end);
+  };
   std::shuffle(order.begin(), order.end(), random);
   for (const unsigned number : order) {
     const uint3 index = {number % shape.grid.x, number / shape.grid.x % shape.grid.y,
                          number / (shape.grid.x * shape.grid.y)};
-    fault = block.Run(shape, index, random(), body);
-    if (!fault.empty()) return fault;
+    fault = block.Run(shape, index, random(), thread);
+    if (!fault.empty()) break;
   }
-  return "";
+  Observe(&end);
+  return fault;
 }
 
 }  // namespace ballast::emulator

@@ -1,8 +1,9 @@
 #include "kernels/cuda/emulator/machine.h"
 
 #include <cstdlib>
-#include <cstring>
 #include <utility>
+
+#include "kernels/cuda/emulator/checkers.h"
 
 namespace ballast::emulator {
 namespace {
@@ -28,8 +29,7 @@ MachineOptions OptionsOfEnvironment() {
   options.bytes_per_device =
       NumberOfEnvironment("BALLAST_EMULATED_GPU_BYTES", options.bytes_per_device);
   options.seed = NumberOfEnvironment("BALLAST_EMULATED_SEED", options.seed);
-  options.driver_version =
-      static_cast<int>(NumberOfEnvironment("BALLAST_EMULATED_DRIVER", 13000));
+  options.driver_version = static_cast<int>(NumberOfEnvironment("BALLAST_EMULATED_DRIVER", 13000));
   const auto sm = static_cast<int>(NumberOfEnvironment("BALLAST_EMULATED_SM", 90));
   options.major = sm / 10;
   options.minor = sm % 10;
@@ -59,7 +59,7 @@ void* Machine::Allocate(MemoryKind kind, int device, size_t bytes) {
   }
   void* memory = nullptr;
   if (posix_memalign(&memory, kAlignment, bytes) != 0) return nullptr;
-  std::memset(memory, 0xff, bytes);
+  Poison(memory, bytes);
   blocks_[static_cast<char*>(memory)] = {bytes, kind, device};
   if (kind == MemoryKind::kDevice) used_[device] += bytes;
   return memory;

@@ -3,10 +3,13 @@
 #include <bit>
 #include <cmath>
 
+#include "kernels/cuda/emulator/checkers.h"
+
 namespace ballast::emulator {
 namespace {
 
 constexpr uint32_t kAllLanes = 0xffffffffu;
+constexpr size_t kRowBytes = 16;  // of a matrix that ldmatrix loads
 
 template <typename T>
 T& As(unsigned char* bytes) {
@@ -19,8 +22,6 @@ struct ShuffleLane {
   unsigned char value[8];
   int32_t source;  // -1: keeps its own
 };
-
-void FinishSync(WarpExchange* const*, uint32_t, int) {}
 
 void FinishBallot(WarpExchange* const* lanes, uint32_t mask, int) {
   uint32_t votes = 0;
@@ -40,7 +41,7 @@ void FinishShuffle(WarpExchange* const* lanes, uint32_t mask, int) {
     if ((mask >> source & 1) != 0) {
       std::memcpy(lanes[lane]->out, lanes[source]->in, sizeof(ShuffleLane::value));
     } else {
-      std::memset(lanes[lane]->out, 0xff, sizeof(ShuffleLane::value));
+      Poison(lanes[lane]->out, sizeof(ShuffleLane::value));
     }
   }
 }
@@ -139,14 +140,15 @@ void FinishMma(WarpExchange* const* lanes, uint32_t, int shape) {
 }
 
 void CheckRow(Block& block, const __nv_bfloat16* row, Place place) {
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
+  if (reinterpret_cast<uintptr_t>(row) % kRowBytes != 0) {
     block.Fail(place, "ldmatrix from an address that is not 16-byte aligned");
   }
+  WatchRead(row, kRowBytes);
 }
 
 }  // namespace
 
-void SyncWarp(uint32_t mask, Place place) { Block::Current().Exchange(mask, place, FinishSync, 0); }
+void SyncWarp(uint32_t mask, Place place) { Block::Current().SyncWarp(mask, place); }
 
 uint32_t Ballot(uint32_t mask, bool predicate, Place place) {
   Block& block = Block::Current();

@@ -1,0 +1,1 @@
+#include "tests/kernels/cuda/emulator/faulty_kernels.cu"
