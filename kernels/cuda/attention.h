@@ -1,10 +1,13 @@
-// Paged attention on a GPU, with the bits of the CPU's reference kernels, also over bf16 caches.
+// Paged attention on a GPU. Float32 caches give the bits of the CPU's reference kernels. Bf16
+// caches go through tensor cores (attention_bf16.cu), whose bits are their own, alike for prefill
+// and decode; but for heads too large for those (k_dim over some 900, v_dim over 512), which give
+// the CPU's.
 //
 // The rows of one kv head - the queries of a span by the heads that share it - are cut into tiles,
 // which read their keys and values once. A block of 128 threads computes a tile over a partition of
-// kAttentionPartition keys: scores (a thread per two keys, all rows of the tile), exponentials (16
-// lanes per row), weighted sums (a thread per two dimensions of 8 rows). There are two ways on,
-// which differ in no bit:
+// kAttentionPartition keys: scores, exponentials (16 lanes per row), weighted sums. In float32 a
+// thread has two keys, then two dimensions of 8 rows; on tensor cores a warp has every fourth KV
+// block, then every fourth 8 dimensions. There are two ways on, which differ in no bit:
 //   one after another   the block goes through all partitions of its tile and merges as it goes;
 //                       grid (tiles, kv heads)
 //   split               where tiles are few, blocks of their own take up to `splits` partitions of
@@ -12,16 +15,17 @@
 //                       threads per row and head, merges them in order. Grids (tiles, kv heads,
 //                       splits) and (rows, heads), launched once per `splits` partitions of the
 //                       longest row.
-// Dynamic shared memory, in floats: tile_rows * (k_dim + 256), and tile_rows * v_dim to merge in;
-// below 48 KiB. The merge uses 2 KiB.
+// Dynamic shared memory, below 48 KiB: scores, 1056 tile_rows; in float32 also 4 tile_rows * k_dim,
+// and 4 tile_rows * v_dim to merge in; on tensor cores also 32 (k_dim + 8), and sums in registers.
+// The merge has 2 KiB, static.
 //
 // Bytes moved: keys and values of a tile, once for its 16, 8 or 1 rows (from L2 where tiles share
 // them); q and out once; split, also two times 4 (v_dim + 2) bytes per row, head and partition.
-// FLOPs: 2 (k_dim + v_dim) per row, head and key, rounded up to whole tiles and, for scores, to
-// whole partitions. On an H100: decode of grouped queries is bound by memory (3.35 TB/s: tiles of 8
-// rows need half of the FP32 units' 67 TFLOP/s); prefill and latent attention, whose many heads
-// share a latent, are bound by the FP32 units, for the chains in k order that make the bits do not
-// fit tensor cores.
+// FLOPs: 2 (k_dim + v_dim) per row, head and key, in whole tiles of rows, and keys in whole
+// partitions for float32's scores, else in whole KV blocks. On an H100 decode of grouped queries is
+// bound by memory, 3.35 TB/s. Prefill is bound by L2 in bf16: 16 FLOPs a byte, some 90 TFLOP/s from
+// 5.5 TB/s; so is latent attention, whose heads are 2 or more tiles that share a latent. In float32
+// both are bound by the FP32 units, 67 TFLOP/s.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -25,8 +25,10 @@ struct AttentionCall {
   int k_dim;
   int v_dim;
   HeadRows q;
+  int bf16_q_stride;  // of the tensor cores' queries in shared memory (attention_plan.h)
   HeadRows out;
   bool out_bf16;
+  bool v_in_k;
   int64_t heads;
   int heads_per_kv;
   const AttentionSpan* spans;
@@ -114,7 +116,11 @@ __device__ inline void WriteOut(const AttentionCall& call, int64_t row, int64_t 
   }
 }
 
-// Merges what AttendKernel left of `rows` rows of q; attention_merge.cu.
+using AttentionKernel = void (*)(AttentionCall);
+// Of attention_bf16.cu, for heads with so many values; grid, block and call as for attention.cu's.
+AttentionKernel Bf16Kernel(int64_t v_dim);
+
+// Merges what the kernels left of `rows` rows of q; attention_merge.cu.
 cudaError_t LaunchMerge(cudaStream_t stream, const AttentionCall& call, int64_t rows);
 
 }  // namespace ballast::cuda

@@ -11,15 +11,25 @@ constexpr int64_t kBlocksWanted = 528;
 // A kernel gets 48 KiB without asking the driver for more; 1 KiB of it is static.
 constexpr int64_t kMaxSharedBytes = int64_t{47} << 10;
 constexpr int kTileRows[] = {16, 8, 1};
+constexpr int kTensorCoreRows = 16;
 
 int64_t Pieces(int64_t total, int64_t size) { return (total + size - 1) / size; }
 
+bool UsesTensorCores(const KvCache& cache, int tile_rows) {
+  return cache.type == DType::kBF16 && tile_rows == kTensorCoreRows;
+}
+
 int64_t SharedBytes(const KvCache& cache, int tile_rows, bool split) {
-  const int64_t floats = cache.k_dim + kAttentionPartition + (split ? 0 : cache.v_dim);
-  return tile_rows * floats * static_cast<int64_t>(sizeof(float));
+  const int64_t scores = tile_rows * kScoreStride * static_cast<int64_t>(sizeof(float));
+  if (UsesTensorCores(cache, tile_rows)) {
+    return scores + tile_rows * Bf16QueryStride(cache.k_dim) * static_cast<int64_t>(2);
+  }
+  const int64_t floats = cache.k_dim + (split ? 0 : cache.v_dim);
+  return scores + tile_rows * floats * static_cast<int64_t>(sizeof(float));
 }
 
 bool Fits(const KvCache& cache, int tile_rows) {
+  if (UsesTensorCores(cache, tile_rows) && cache.v_dim > kMaxTensorCoreValues) return false;
   return SharedBytes(cache, tile_rows, false) <= kMaxSharedBytes;
 }
 
@@ -32,6 +42,7 @@ int64_t RecordBytes(const KvCache& cache) {
 // that fits.
 int ChooseTileRows(const KvCache& cache, const AttentionShape& shape) {
   const int64_t rows = shape.rows * (shape.heads / cache.kv_heads);
+  if (cache.type == DType::kBF16 && Fits(cache, kTensorCoreRows)) return kTensorCoreRows;
   int chosen = 0;
   for (const int tile_rows : kTileRows) {
     if (!Fits(cache, tile_rows)) continue;
@@ -47,6 +58,7 @@ AttentionPlan PlanAttention(const KvCache& cache, const AttentionShape& shape, i
   const int64_t heads_per_kv = shape.heads / cache.kv_heads;
   AttentionPlan plan;
   plan.tile_rows = tile_rows;
+  plan.tensor_cores = UsesTensorCores(cache, tile_rows);
   plan.tiles = shape.rows == shape.num_spans
                    ? shape.rows * Pieces(heads_per_kv, tile_rows)
                    : shape.rows * heads_per_kv / tile_rows + shape.num_spans;

@@ -1,10 +1,10 @@
-// The inner loops of attention: what a block computes of one tile over one partition of keys. For
-// attention.cu. All threads of the block call Scores and Exponentials, which end with a barrier.
+// The inner loops of attention in chains of fused multiply-adds: the products of one tile with one
+// partition of keys. For attention.cu. Scores ends with a barrier.
 #pragma once
 
 #include <cstdint>
 
-#include "kernels/cuda/attention_call.h"
+#include "kernels/cuda/attention_tile.h"
 
 namespace ballast::cuda {
 
@@ -12,28 +12,7 @@ constexpr int kKeysPerThread = kAttentionPartition / kAttentionThreads;
 // Loads under way at once per thread: what a chain waits for is their slowest, not their sum.
 constexpr int kStepsAhead = 8;
 constexpr int kKeysAhead = 8;
-constexpr int kBlocksPerPartition = kAttentionPartition / kKvBlockTokens;
 static_assert(kKvBlockTokens % kKeysAhead == 0, "keys read at once lie in one block");
-
-// One row of a tile in one partition.
-struct Row {
-  int begin;  // of its keys, from the partition's begin; equal to `end`: it has none here
-  int end;
-  bool first;  // its first partition
-  float max;
-  float sum;
-  float keep;  // what sums so far, and this partition's, are scaled by
-  float add;
-};
-
-// A block's shared memory. Rows that the tile lacks are as its last, and are not written out.
-struct Space {
-  Row* rows;            // [kRows]
-  const char** blocks;  // [kBlocksPerPartition]: the head's part of each KV block
-  float* q;             // [k_dim, kRows]
-  float* numerators;    // [kRows, kAttentionPartition]: scores at first
-  float* sums;          // [kRows, v_dim], unless split
-};
 
 // Two bf16 of a word, or one float.
 __device__ inline void Unpack(uint32_t word, float (&to)[2]) {
@@ -88,7 +67,8 @@ __device__ void AddScores(const float* q, const char* const (&keys)[kKeysPerThre
 
 // numerators[row][key] = q . k for all keys that a row of the tile sees, [begin, end).
 template <typename T, int kRows>
-__device__ void Scores(const AttentionCall& call, const Space& space, int begin, int end) {
+__device__ void Scores(const AttentionCall& call, const Space& space, const float* q, int begin,
+                       int end) {
   constexpr int kDims = static_cast<int>(4 / sizeof(T));
   const char* keys[kKeysPerThread];
   bool any = false;
@@ -103,70 +83,17 @@ __device__ void Scores(const AttentionCall& call, const Space& space, int begin,
     float scores[kRows][kKeysPerThread] = {};
     int d = 0;
     for (; d + kStepsAhead * kDims <= call.k_dim; d += kStepsAhead * kDims) {
-      AddScores<T, kRows, kStepsAhead>(space.q, keys, d, call.k_dim, scores);
+      AddScores<T, kRows, kStepsAhead>(q, keys, d, call.k_dim, scores);
     }
     for (; d < call.k_dim; d += kDims) {
-      AddScores<T, kRows, 1>(space.q, keys, d, call.k_dim, scores);
+      AddScores<T, kRows, 1>(q, keys, d, call.k_dim, scores);
     }
     for (int row = 0; row < kRows; ++row) {
       for (int j = 0; j < kKeysPerThread; ++j) {
         const int key = static_cast<int>(threadIdx.x) + j * kAttentionThreads;
-        space.numerators[row * kAttentionPartition + key] = scores[row][j];
+        space.numerators[row * kScoreStride + key] = scores[row][j];
       }
     }
-  }
-  __syncthreads();
-}
-
-// Folds a partition's max and sum into a row's.
-__device__ inline void Fold(float max, float sum, Row& row) {
-  if (row.first) {
-    row.max = max;
-    row.sum = sum;
-    return;
-  }
-  const float top = max > row.max ? max : row.max;
-  row.keep = Exp(row.max - top);
-  row.add = Exp(max - top);
-  row.max = top;
-  row.sum = __fmaf_rn(sum, row.add, row.sum * row.keep);
-}
-
-__device__ inline float Rounded(float x, const float*) { return x; }
-__device__ inline float Rounded(float x, const uint16_t*) { return FromBf16(ToBf16(x)); }
-
-// Scores become numerators, 16 lanes to a row: each takes the keys of its interleaved sum.
-template <typename T, int kRows>
-__device__ void Exponentials(const AttentionCall& call, const Space& space) {
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % kSumLanes;
-  const int of_warp = static_cast<int>(threadIdx.x) / kSumLanes % 2;
-  for (int pair = warp * 2; pair < kRows; pair += kAttentionThreads / kSumLanes) {
-    const bool mine = pair + of_warp < kRows;
-    const int number = mine ? pair + of_warp : 0;
-    Row& row = space.rows[number];
-    float* const scores = space.numerators + number * kAttentionPartition;
-    const int end = mine ? row.end : 0;
-    const int begin = mine ? row.begin : 0;
-    const int from = begin / kSumLanes * kSumLanes + lane;
-    float top = __uint_as_float(0xff800000u);  // minus infinity
-    for (int i = from; i < end; i += kSumLanes) {
-      const float score = call.scale * scores[i];
-      if (i >= begin && score > top) top = score;
-    }
-    for (int flip = kSumLanes / 2; flip >= 1; flip /= 2) {
-      const float other = __shfl_xor_sync(kAllLanes, top, flip);
-      top = other > top ? other : top;
-    }
-    float sum = 0.0f;
-    for (int i = from; i < end; i += kSumLanes) {
-      if (i < begin) continue;
-      const float e = Exp(call.scale * scores[i] - top);
-      sum += e;
-      scores[i] = Rounded(e, static_cast<const T*>(nullptr));
-    }
-    sum = SumOfLanes(sum);
-    if (lane == 0 && begin < end) Fold(top, sum, row);
   }
   __syncthreads();
 }
@@ -175,21 +102,14 @@ __device__ void Exponentials(const AttentionCall& call, const Space& space) {
 template <bool kValuesInKeys>
 __device__ void LoadValues(const AttentionCall& call, const char* block, int token, int d,
                            const uint16_t*, float (&values)[kKeysAhead][2]) {
-  if constexpr (kValuesInKeys) {
-    const char* const at = block + int64_t{d / 2} * kKeyStepBytes + token * 4;
-    for (int i = 0; i < kKeysAhead; i += 4) {
-      const uint4 four = *reinterpret_cast<const uint4*>(at + i * 4);
-      Unpack(four.x, values[i]);
-      Unpack(four.y, values[i + 1]);
-      Unpack(four.z, values[i + 2]);
-      Unpack(four.w, values[i + 3]);
-    }
-  } else {
-    const char* const at =
-        block + call.layout.key_bytes + (token * call.layout.value_stride + d) * 2;
-    for (int i = 0; i < kKeysAhead; ++i) {
-      Unpack(*reinterpret_cast<const uint32_t*>(at + i * call.layout.value_stride * 2), values[i]);
-    }
+  const char* const at = block + (kValuesInKeys ? 0 : call.layout.key_bytes) +
+                         int64_t{d / 2} * kKeyStepBytes + token * 4;
+  for (int i = 0; i < kKeysAhead; i += 4) {
+    const uint4 four = *reinterpret_cast<const uint4*>(at + i * 4);
+    Unpack(four.x, values[i]);
+    Unpack(four.y, values[i + 1]);
+    Unpack(four.z, values[i + 2]);
+    Unpack(four.w, values[i + 3]);
   }
 }
 
@@ -237,7 +157,7 @@ __device__ void AddValues(const AttentionCall& call, const Space& space, const R
     const bool all = key >= all_begin && key + kKeysAhead <= all_end;
     for (int row = 0; row < kRows; ++row) {
       float x[kKeysAhead];
-      LoadRow(numerators + row * kAttentionPartition + key, x);
+      LoadRow(numerators + row * kScoreStride + key, x);
       for (int i = 0; i < kKeysAhead; ++i) {
         if (!all && (key + i < rows[row].begin || key + i >= rows[row].end)) continue;
         parts[row][0] = __fmaf_rn(x[i], values[i][0], parts[row][0]);

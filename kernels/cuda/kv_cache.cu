@@ -35,6 +35,15 @@ __device__ void WriteKeys(const float* from, int64_t dims, int64_t token, uint16
   }
 }
 
+__device__ void WriteValues(const float* from, int64_t dims, int64_t token, int64_t stride,
+                            float* to) {
+  for (int64_t d = threadIdx.x; d < dims; d += kWriteThreads) to[token * stride + d] = from[d];
+}
+
+__device__ void WriteValues(const float* from, int64_t dims, int64_t token, int64_t, uint16_t* to) {
+  WriteKeys(from, dims, token, to);
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kWriteThreads)
     WriteKvKernel(Rows k, int64_t k_dim, Rows v, int64_t v_dim, const int32_t* slots,
@@ -48,8 +57,8 @@ __global__ void __launch_bounds__(kWriteThreads)
             reinterpret_cast<T*>(block));
   if (v.data == nullptr) return;
   const float* const from = v.data + row * v.row_stride + head * v.head_stride;
-  T* const to = reinterpret_cast<T*>(block + layout.key_bytes) + token * layout.value_stride;
-  for (int64_t d = threadIdx.x; d < v_dim; d += kWriteThreads) Store(to + d, from[d]);
+  WriteValues(from, v_dim, token, layout.value_stride,
+              reinterpret_cast<T*>(block + layout.key_bytes));
 }
 
 // Without a list of blocks, they lie one after another.
@@ -82,12 +91,15 @@ cudaError_t LaunchCopy(cudaStream_t stream, const KvCache& cache, const void* fr
 }  // namespace
 
 KvLayout KvLayoutOf(const KvCache& cache) {
-  const int64_t dims_per_step = cache.type == DType::kF32 ? 1 : 2;
+  const bool bf16 = cache.type == DType::kBF16;
+  const auto pairs = [](int64_t dims) { return (dims + 1) / 2; };
   KvLayout layout;
-  layout.key_bytes = (cache.k_dim + dims_per_step - 1) / dims_per_step * kKeyStepBytes;
-  layout.value_stride = cache.v_in_k ? 0 : (cache.v_dim + 7) / 8 * 8;
-  layout.head_bytes = layout.key_bytes + kKvBlockTokens * layout.value_stride *
-                                             static_cast<int64_t>(SizeOf(cache.type));
+  layout.key_bytes = (bf16 ? pairs(cache.k_dim) : cache.k_dim) * kKeyStepBytes;
+  layout.value_stride = bf16 || cache.v_in_k ? 0 : (cache.v_dim + 7) / 8 * 8;
+  const int64_t value_bytes =
+      bf16 ? pairs(cache.v_dim) * kKeyStepBytes
+           : layout.value_stride * kKvBlockTokens * static_cast<int64_t>(sizeof(float));
+  layout.head_bytes = layout.key_bytes + (cache.v_in_k ? 0 : value_bytes);
   layout.block_bytes = layout.head_bytes * cache.kv_heads;
   return layout;
 }

@@ -6,7 +6,8 @@
 // [block][kv head][keys | values], in the cache's type:
 //   keys    bf16 [ceil(k_dim / 2)][16 tokens][2 dimensions], f32 [k_dim][16 tokens]: a thread per
 //           token reads its dimensions one after another, and its neighbours' lie beside them
-//   values  [16 tokens][value_stride]: a thread per dimension reads token after token
+//   values  bf16 as keys, which is how tensor cores take both and what v_in_k has; f32
+//           [16 tokens][value_stride]: a thread per dimension reads token after token
 // With v_in_k there are keys only.
 //
 // Memory bounds every kernel: bytes moved are those named, each read or written once; no FLOPs.
@@ -32,7 +33,7 @@ struct KvLayout {
   int64_t key_bytes;     // of a head of a block
   int64_t head_bytes;    // keys and values
   int64_t block_bytes;   // all heads
-  int64_t value_stride;  // elements, from one token's values to the next
+  int64_t value_stride;  // f32: elements, from one token's values to the next
 };
 KvLayout KvLayoutOf(const KvCache& cache);
 

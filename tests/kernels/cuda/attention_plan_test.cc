@@ -13,12 +13,12 @@ const KvCache kLatent{nullptr, DType::kBF16, 1, 1, 576, 512, true};
 
 TEST(AttentionPlan, LongSequencesAreSplitWhereTilesAreFew) {
   EXPECT_GT(PlanAttention(kGrouped, {1, 64, 1, 4096, 0}).splits, 1);
-  EXPECT_EQ(PlanAttention(kGrouped, {1, 64, 1, 4096, 0}).tile_rows, 8);
+  EXPECT_EQ(PlanAttention(kGrouped, {1, 64, 1, 4096, 0}).tile_rows, 16);
   EXPECT_EQ(PlanAttention(kGrouped, {1, 64, 1, 200, 0}).splits, 0);       // one partition
   EXPECT_EQ(PlanAttention(kGrouped, {256, 64, 256, 4096, 0}).splits, 0);  // many sequences
   EXPECT_EQ(PlanAttention(kGrouped, {512, 64, 1, 4096, 0}).splits, 0);    // prefill
   EXPECT_EQ(PlanAttention(kGrouped, {512, 64, 1, 4096, 0}).tile_rows, 16);
-  EXPECT_EQ(PlanAttention(kLatent, {1, 128, 1, 4096, 0}).tile_rows, 8);
+  EXPECT_EQ(PlanAttention(kLatent, {1, 128, 1, 4096, 0}).tile_rows, 16);
   EXPECT_EQ(PlanAttention(kLatent, {1, 128, 1, 4096, 0}).splits, 16);
 }
 

@@ -49,7 +49,9 @@ float KeyAt(const KvCache& cache, const char* head, int64_t token, int64_t d) {
 }
 float ValueAt(const KvCache& cache, const char* head, int64_t token, int64_t d) {
   const KvLayout layout = KvLayoutOf(cache);
-  return LoadFloat(head + layout.key_bytes, cache.type, token * layout.value_stride + d);
+  const char* const values = head + layout.key_bytes;
+  return cache.type == DType::kF32 ? LoadFloat(values, DType::kF32, token * layout.value_stride + d)
+                                   : KeyAt(cache, values, token, d);
 }
 
 TEST_F(GpuKvCache, EveryElementLiesWhereTheLayoutSays) {
@@ -103,7 +105,8 @@ TEST_F(GpuKvCache, ATokenLeavesItsNeighboursAsTheyWere) {
     const std::vector<char> after = Read(memory, before.size());
     size_t changed = 0;
     for (size_t i = 0; i < before.size(); ++i) changed += before[i] != after[i] ? 1 : 0;
-    const int64_t dims = (cache.k_dim + 1) / 2 * 2 + (cache.v_in_k ? 0 : cache.v_dim);
+    const auto even = [](int64_t n) { return (n + 1) / 2 * 2; };  // bf16 come in pairs
+    const int64_t dims = even(cache.k_dim) + (cache.v_in_k ? 0 : even(cache.v_dim));
     EXPECT_LE(changed, static_cast<size_t>(cache.kv_heads * dims) * SizeOf(cache.type));
     EXPECT_GT(changed, 0u);
   }
