@@ -3,6 +3,8 @@
 #include <boost/context/protected_fixedsize_stack.hpp>
 #include <utility>
 
+#include "kernels/cuda/emulator/checkers.h"
+
 #ifdef __SANITIZE_ADDRESS__
 #define BALLAST_EMULATOR_ASAN 1
 #elif defined(__has_feature)
@@ -32,8 +34,8 @@ namespace ballast::emulator {
 namespace {
 
 // Room for a kernel's locals, and for what ASan adds to them; pages that nobody touches cost
-// nothing.
-constexpr size_t kStackBytes = size_t{256} << 10;
+// nothing, but ThreadSanitizer clears what it knows of them for every thread.
+constexpr size_t kStackBytes = size_t{kFindsRaces ? 64 : 256} << 10;
 constexpr size_t kCacheLineBytes = 64;
 constexpr size_t kPageBytes = 4096;
 
