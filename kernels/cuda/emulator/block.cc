@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "kernels/cuda/emulator/checkers.h"
 
@@ -82,18 +83,23 @@ void Block::Forget() {
 }
 
 void Block::RunThreads() {
+  // Warps with a thread that is ready. Only a barrier makes threads of other warps ready than the
+  // one that runs, and then all of them.
   std::vector<int> ready;
+  const auto all_are_ready = [&] {
+    ready.resize((threads_.size() + kWarpLanes - 1) / kWarpLanes);
+    std::iota(ready.begin(), ready.end(), 0);
+  };
+  all_are_ready();
   while (fault_.empty()) {
-    ready.clear();
-    for (const Thread& thread : threads_) {
-      if (thread.state == Thread::State::kReady &&
-          (ready.empty() || ready.back() != thread.warp())) {
-        ready.push_back(thread.warp());
-      }
-    }
     if (!ready.empty()) {
-      RunWarp(ready[random_() % ready.size()]);
-    } else if (!ReleaseBarrier()) {
+      int& warp = ready[random_() % ready.size()];
+      if (RunWarp(warp)) continue;
+      warp = ready.back();
+      ready.pop_back();
+    } else if (ReleaseBarrier()) {
+      all_are_ready();
+    } else {
       const bool ended = std::all_of(threads_.begin(), threads_.end(), [](const Thread& thread) {
         return thread.state == Thread::State::kDone;
       });
@@ -103,7 +109,7 @@ void Block::RunThreads() {
   }
 }
 
-void Block::RunWarp(int warp) {
+bool Block::RunWarp(int warp) {
   const int begin = warp * kWarpLanes;
   const int lanes = std::min(kWarpLanes, static_cast<int>(threads_.size()) - begin);
   const int first = static_cast<int>(random_() % lanes);
@@ -123,6 +129,9 @@ void Block::RunWarp(int warp) {
     Thread& thread = threads_[begin + i];
     if (thread.state == Thread::State::kAtWarp) FinishExchange(thread);
   }
+  const Thread* const lane = &threads_[begin];
+  return std::any_of(lane, lane + lanes,
+                     [](const Thread& thread) { return thread.state == Thread::State::kReady; });
 }
 
 void Block::FinishExchange(Thread& thread) {

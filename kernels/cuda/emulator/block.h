@@ -131,7 +131,8 @@ class Block {
   void Begin(const BlockShape& shape, uint64_t seed, const std::function<void()>& body);
   void Forget();
   void RunThreads();
-  void RunWarp(int warp);
+  // Whether a lane of it is ready to run on.
+  bool RunWarp(int warp);
   void FinishExchange(Thread& thread);
   bool ReleaseBarrier();
   std::string Stuck() const;
