@@ -216,6 +216,23 @@ TEST_F(GpuAttention, AsPlannedEqualsTheCpu) {
   }
 }
 
+// As many values as need each of the tensor cores' kernels, and more than they take.
+TEST_F(GpuAttention, LargeHeadsEqualTheCpu) {
+  uint32_t seed = 400;
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    for (const Model& m :
+         {Model{type, 2, 1, 40, 203, false, 0, true}, Model{type, 3, 1, 330, 301, true, 0, false},
+          Model{type, 2, 2, 17, 520, false, 9, false}}) {
+      Batch b(m, {{19, 4}, {270, 1}}, ++seed);
+      const AttentionPlan plan = PlanAttention(b.Cache(), b.Shape());
+      EXPECT_EQ(plan.tensor_cores, type == DType::kBF16 && m.v_dim <= kMaxTensorCoreValues);
+      EXPECT_GT(plan.splits, 0);
+      ExpectEqual(b, plan);
+      ExpectEqual(b, PlanAttention(b.Cache(), b.Shape(), plan.tile_rows, 0));
+    }
+  }
+}
+
 TEST_F(GpuAttention, OutMayBeBf16) {
   for (const DType type : {DType::kF32, DType::kBF16}) {
     Batch b({type, 6, 2, 16, 11, false, 0, true}, kMixed, 9);
