@@ -14,6 +14,7 @@
 #endif
 
 #ifdef BALLAST_EMULATOR_ASAN
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -46,7 +47,10 @@ void BeginSwitch(void** frames, const void* stack, size_t bytes) {
 void EndSwitch(void* frames, const void** left_stack, size_t* left_bytes) {
   __sanitizer_finish_switch_fiber(frames, left_stack, left_bytes);
 }
+// What ASan knew of the frames on a stack must not become part of the next one at its address.
+void ForgetFrames(const void* stack, size_t bytes) { ASAN_UNPOISON_MEMORY_REGION(stack, bytes); }
 #else
+void ForgetFrames(const void*, size_t) {}
 void BeginSwitch(void**, const void*, size_t) {}
 void EndSwitch(void*, const void**, size_t*) {}
 #endif
@@ -80,6 +84,7 @@ class KnownStack {
   }
   void deallocate(boost::context::stack_context& stack) {
     VALGRIND_STACK_DEREGISTER(valgrind_id_);
+    ForgetFrames(static_cast<char*>(stack.sp) - stack.size, stack.size);
     stack.sp = static_cast<char*>(stack.sp) + offset_;
     stack.size += offset_;
     allocator_.deallocate(stack);
