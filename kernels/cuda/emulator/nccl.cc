@@ -315,11 +315,11 @@ ncclResult_t ncclCommAbort(ncclComm_t handle) {
     }
     communicator->Start([] { return ncclInvalidUsage; });
   }
-  Communicators::Get().Remove(handle);
   if (Communicators::Get().AnyBusy(communicator->device)) {
     return Refuse(ncclInvalidUsage,
-                  "freed memory, which waits for another communicator's work on the device");
+                  "frees memory, which waits for another communicator's work on the device");
   }
+  Communicators::Get().Remove(handle);
   return ncclSuccess;
 }
 

@@ -391,9 +391,10 @@ TEST_F(NcclTest, AnAbortWhileAnotherCommunicatorIsBusyIsRefused) {
       ASSERT_EQ(ncclSend(memory, 1, ncclInt32, 1, rank.comm, rank.stream), ncclInProgress);
       ASSERT_EQ(Await(rank.comm), ncclSuccess);
       EXPECT_EQ(ncclCommAbort(second), ncclInvalidUsage);
-    } else {
-      EXPECT_EQ(ncclCommAbort(second), ncclSuccess);
+      EXPECT_EQ(ncclCommAbort(rank.comm), ncclSuccess);
+      rank.comm = nullptr;
     }
+    EXPECT_EQ(ncclCommAbort(second), ncclSuccess);
   });
 }
 
