@@ -40,9 +40,11 @@ endif()
 # ballast_gpu_objects(OUT SOURCE.cu...): compiles them with nvcc for every GPU that is meant, as
 # <name>.o in the current binary folder; OUT gets their list. Warnings are errors, and so are spilled
 # registers and arrays in local memory, for every kernel is hot. -fmad=false: multiplications and
-# additions are fused where the source says so.
+# additions are fused where the source says so. Their PTX is kept in gpu/ there, as
+# <name>.compute_80.ptx and so on, for tests/kernels/cuda/check_gpu_code.
 function(ballast_gpu_objects out)
   set(objects)
+  file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/gpu)
   foreach(source ${ARGN})
     get_filename_component(name ${source} NAME_WE)
     set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}.cu.o)
@@ -50,7 +52,7 @@ function(ballast_gpu_objects out)
       COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -std=c++17 -O3 -I${PROJECT_SOURCE_DIR} -fmad=false
         -Werror all-warnings -Xptxas --warn-on-spills,--warn-on-local-memory-usage
         -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90
-        -gencode arch=compute_100,code=sm_100
+        -gencode arch=compute_100,code=sm_100 --keep --keep-dir gpu
         -MD -MF ${name}.cu.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
       DEPENDS ${source} DEPFILE ${name}.cu.d
       WORKING_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}
