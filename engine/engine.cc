@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/engine_loop.h"
+#include "engine/gpu_ranks.h"
 #include "engine/moe/expert_loans.h"
 #include "engine/prepare.h"
 #include "engine/process_world.h"
@@ -14,6 +15,9 @@
 
 namespace ballast {
 namespace {
+
+// How long NCCL may take to join the GPUs of this machine.
+constexpr std::chrono::minutes kGpusMeetLimit(2);
 
 // The first step of a process is slow (pages, caches): it must not be a client's.
 absl::Status WarmUp(World& world) {
@@ -110,7 +114,7 @@ BalancerOptions BalancerOf(const EngineOptions& options, int64_t expert_bytes) {
                         : assigns ? BalanceMode::kAssign
                                   : BalanceMode::kSpill;
   balancer.costs.max_imports = kMaxImports;
-  if (options.machine_ranks > 0) {
+  if (options.machine_ranks > 0 || options.device == "cuda") {
     // In one process weights are read where they lie; between processes both ends are busy with
     // them, and a rank waits for what does not travel while rows are dispatched.
     const auto cost =
@@ -135,7 +139,13 @@ absl::StatusOr<std::unique_ptr<World>> MakeWorld(
   parts.slow_rank = options.test_slow_rank;
   parts.node = NodeNumbers(options.node_labels);
   if (group != nullptr) return ProcessWorld::Create(*group, std::move(parts), progress);
-  parts.comms = ThreadCommunicators(options.ranks);
+  if (model.device->units() > 0 && options.ranks > 1) {
+    ASSIGN_OR_RETURN(GpuLinks links, ConnectGpus(*model.device, options.ranks, kGpusMeetLimit));
+    parts.comms = std::move(links.rows);
+    parts.weights = std::move(links.weights);
+  } else {
+    parts.comms = ThreadCommunicators(options.ranks);
+  }
   return Ranks::Create(std::move(parts), progress);
 }
 

@@ -87,7 +87,7 @@ class Follower {
     parts.slow_rank = order.slow_rank;
     parts.first = group.rank;
     parts.comms.push_back(links_->LendRows());
-    parts.weights = &links_->weights();
+    parts.weights.push_back(links_->LendWeights());
     parts.placement = std::move(order.placement);
     parts.node = std::move(order.node);
     ASSIGN_OR_RETURN(ranks_, Ranks::Create(std::move(parts), events.on_loading));

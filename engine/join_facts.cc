@@ -47,6 +47,7 @@ absl::StatusOr<std::vector<JoinFact>> ReadJoinFacts(const EngineOptions& options
   return std::vector<JoinFact>{
       {"checkpoint", checkpoint},
       {"device", options.device},
+      {"--communicator", options.communicator},
       {"kernels", model.device->kernels},
       {"packing", PackingOf(*model.device)},
       {"--compute", options.compute},

@@ -15,7 +15,8 @@ struct EngineOptions {
   std::string kernels = "auto";  // auto, reference, avx2, avx512
   std::string compute = "bf16";  // exact, bf16
   std::string weights = "bf16";
-  int ranks = 1;                // in all
+  std::string communicator = "in_process";  // in_process, gloo, nccl
+  int ranks = 1;                            // in all
   int machine_ranks = 0;        // a process each, so many on this machine; 0: all in this process
   std::string placement;        // file; empty: even
   int slots_per_rank = 0;       // 0: what the file says or needs, else the fewest

@@ -91,7 +91,8 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
   model.plan = PlanMemory(config, tensors, slots, *model.device, compute,
                           PlanWorkspace(config, compute, model.sizes.step, nullptr).bytes);
   // With a spare buffer for each empty slot all ranks take the same.
-  const int borrowed = processes ? kMaxImports : 0;
+  const bool lends = processes || (model.device->units() > 0 && options.ranks > 1);
+  const int borrowed = lends ? kMaxImports : 0;
   model.plan.weights_bytes += static_cast<size_t>(SpareBuffers(slots, options.ranks) + borrowed) *
                               LargestExpert(config, tensors, *model.device, compute).sum();
 

@@ -15,6 +15,8 @@ struct ProcessGroup {
   int size = 1;
   // Of this machine, for the other ranks to reach.
   std::string address = "127.0.0.1";
+  // Rows and lent weights travel over NCCL from GPU to GPU, all else over TCP.
+  bool nccl = false;
   uint64_t epoch = 1;                // of this world: another one after ranks were lost
   Rendezvous* rendezvous = nullptr;  // needed until all ranks are connected
   // How long connecting may take once all have joined.

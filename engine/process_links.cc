@@ -30,6 +30,22 @@ class LentRows final : public Communicator {
   Communicator& rows_;
 };
 
+class LentWeights final : public WeightExchange {
+ public:
+  explicit LentWeights(WeightExchange& weights) : weights_(weights) {}
+  absl::Status Start(std::span<const WeightBlock> sent,
+                     std::span<const WeightBlock> received) override {
+    return weights_.Start(sent, received);
+  }
+  absl::Status AwaitReceived() override { return weights_.AwaitReceived(); }
+  absl::Status AwaitSent() override { return weights_.AwaitSent(); }
+
+ private:
+  WeightExchange& weights_;
+};
+
+std::string PrefixOf(const ProcessGroup& group) { return absl::StrCat("epoch-", group.epoch); }
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ProcessLinks>> ProcessLinks::Connect(const ProcessGroup& group,
@@ -39,23 +55,17 @@ absl::StatusOr<std::unique_ptr<ProcessLinks>> ProcessLinks::Connect(const Proces
   meeting.rank = group.rank;
   meeting.size = group.size;
   meeting.address = group.address;
-  meeting.prefix = absl::StrCat("epoch-", group.epoch);
+  meeting.prefix = PrefixOf(group);
   meeting.rendezvous = group.rendezvous;
   meeting.limit = group.connect_limit;
   // One thread for what is short and waited for, another for what is long.
   ASSIGN_OR_RETURN(meeting.device, MakeGlooDevice(group.address));
   ASSIGN_OR_RETURN(links->plans_, GlooMesh::Connect(meeting, "plans"));
-  ASSIGN_OR_RETURN(std::unique_ptr<GlooMesh> rows, GlooMesh::Connect(meeting, "rows"));
+  RETURN_IF_ERROR(group.nccl ? links->ConnectNccl(device) : links->ConnectRows(meeting, device));
   ASSIGN_OR_RETURN(std::unique_ptr<GlooMesh> heartbeats, GlooMesh::Connect(meeting, "heartbeats"));
   ASSIGN_OR_RETURN(meeting.device, MakeGlooDevice(group.address));
-  ASSIGN_OR_RETURN(links->weights_, GlooMesh::Connect(meeting, "weights"));
   ASSIGN_OR_RETURN(links->migration_, GlooMesh::Connect(meeting, "migration"));
-  const int unit = UnitOfRank(device, group.rank);
-  auto staging = device.host_memory ? nullptr : std::make_unique<RowStaging>(device, unit);
-  links->rows_ =
-      std::make_unique<GlooCommunicator>(std::move(rows), kExchangeDeadline, std::move(staging));
-  links->lending_ =
-      std::make_unique<GlooWeights>(*links->weights_, device, unit, kExchangeDeadline);
+  if (!group.nccl) RETURN_IF_ERROR(links->ConnectWeights(meeting, device));
   links->heartbeat_ = std::make_unique<GlooHeartbeat>(
       std::move(heartbeats), group.silence,
       [at = links.get()](const absl::Status& why) { at->Fail(why); });
@@ -64,8 +74,46 @@ absl::StatusOr<std::unique_ptr<ProcessLinks>> ProcessLinks::Connect(const Proces
 
 ProcessLinks::~ProcessLinks() = default;
 
+absl::Status ProcessLinks::ConnectRows(const Meeting& meeting, const Device& device) {
+  ASSIGN_OR_RETURN(std::unique_ptr<GlooMesh> rows, GlooMesh::Connect(meeting, "rows"));
+  std::unique_ptr<RowStaging> staging;
+  if (!device.host_memory) {
+    staging = std::make_unique<RowStaging>(device, UnitOfRank(device, group_.rank));
+  }
+  rows_ =
+      std::make_unique<GlooCommunicator>(std::move(rows), kExchangeDeadline, std::move(staging));
+  return absl::OkStatus();
+}
+
+absl::Status ProcessLinks::ConnectWeights(const Meeting& meeting, const Device& device) {
+  ASSIGN_OR_RETURN(weights_, GlooMesh::Connect(meeting, "weights"));
+  gloo_weights_ = std::make_unique<GlooWeights>(*weights_, device, UnitOfRank(device, group_.rank),
+                                                kExchangeDeadline);
+  return absl::OkStatus();
+}
+
+absl::Status ProcessLinks::ConnectNccl(const Device& device) {
+  NcclMeeting meeting;
+  meeting.rank = group_.rank;
+  meeting.size = group_.size;
+  meeting.unit = UnitOfRank(device, group_.rank);
+  meeting.purpose = "rows";
+  meeting.prefix = PrefixOf(group_);
+  meeting.rendezvous = group_.rendezvous;
+  meeting.limit = group_.connect_limit;
+  ASSIGN_OR_RETURN(rows_, MakeNcclCommunicator(meeting, device, kExchangeDeadline));
+  meeting.purpose = "weights";
+  ASSIGN_OR_RETURN(nccl_weights_, MakeNcclWeights(meeting, device, kExchangeDeadline));
+  return absl::OkStatus();
+}
+
 std::unique_ptr<Communicator> ProcessLinks::LendRows() {
   return std::make_unique<LentRows>(*rows_);
+}
+
+std::unique_ptr<WeightExchange> ProcessLinks::LendWeights() {
+  if (nccl_weights_ != nullptr) return std::make_unique<LentWeights>(*nccl_weights_);
+  return std::make_unique<LentWeights>(*gloo_weights_);
 }
 
 void ProcessLinks::Fail(const absl::Status& why) {
@@ -74,7 +122,8 @@ void ProcessLinks::Fail(const absl::Status& why) {
   failure_ = why;
   failed_.notify_all();
   plans_->Fail(why);
-  weights_->Fail(why);
+  if (weights_ != nullptr) weights_->Fail(why);
+  if (nccl_weights_ != nullptr) nccl_weights_->Fail(why);
   migration_->Fail(why);
   if (rows_ != nullptr) rows_->Fail(why);
 }

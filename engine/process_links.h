@@ -13,6 +13,7 @@
 #include "engine/comm/gloo_heartbeat.h"
 #include "engine/comm/gloo_mesh.h"
 #include "engine/comm/gloo_weights.h"
+#include "engine/comm/nccl.h"
 #include "engine/process_group.h"
 #include "engine/status.h"
 
@@ -38,11 +39,11 @@ class ProcessLinks {
   ~ProcessLinks();
 
   const ProcessGroup& group() const { return group_; }
-  GlooCommunicator& rows() { return *rows_; }
-  // The same, for who takes a Communicator; the links outlive it.
+  StampedCommunicator& rows() { return *rows_; }
+  // The same, and what carries lent weights, for who owns its own; the links outlive them.
   std::unique_ptr<Communicator> LendRows();
+  std::unique_ptr<WeightExchange> LendWeights();
   GlooMesh& plans() { return *plans_; }
-  GlooWeights& weights() { return *lending_; }
   GlooMesh& migration() { return *migration_; }
 
   // Somebody is lost or something broke: every wait on any mesh ends with `why`. The first counts.
@@ -60,13 +61,17 @@ class ProcessLinks {
 
  private:
   explicit ProcessLinks(const ProcessGroup& group) : group_(group) {}
+  absl::Status ConnectRows(const Meeting& meeting, const Device& device);
+  absl::Status ConnectWeights(const Meeting& meeting, const Device& device);
+  absl::Status ConnectNccl(const Device& device);
 
   const ProcessGroup group_;
   std::unique_ptr<GlooMesh> plans_;
-  std::unique_ptr<GlooMesh> weights_;
-  std::unique_ptr<GlooWeights> lending_;  // over weights_
   std::unique_ptr<GlooMesh> migration_;
-  std::unique_ptr<GlooCommunicator> rows_;  // null: closed
+  std::unique_ptr<GlooMesh> weights_;          // null: over NCCL
+  std::unique_ptr<NcclWeights> nccl_weights_;  // null: over Gloo
+  std::unique_ptr<GlooWeights> gloo_weights_;  // over weights_
+  std::unique_ptr<StampedCommunicator> rows_;  // null: closed
   mutable std::mutex mutex_;
   mutable std::condition_variable failed_;
   absl::Status failure_;                      // guarded by mutex_

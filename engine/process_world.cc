@@ -64,7 +64,8 @@ absl::Status ProcessWorld::Load(RanksParts parts,
   parts.first = 0;
   parts.comms.clear();
   parts.comms.push_back(links_->LendRows());
-  parts.weights = &links_->weights();
+  parts.weights.clear();
+  parts.weights.push_back(links_->LendWeights());
   ASSIGN_OR_RETURN(ranks_, Ranks::Create(std::move(parts), progress));
   mover_ = std::make_unique<ExpertMover>(links_->migration(), device, UnitOfRank(device, 0),
                                          ranks_->rank(0).experts());

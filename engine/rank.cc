@@ -56,7 +56,7 @@ void Rank::Connect(std::span<const std::unique_ptr<Rank>> ranks) {
   }
 }
 
-absl::Status Rank::ConnectProcesses(const Checkpoint& checkpoint, WeightExchange& exchange) {
+absl::Status Rank::ConnectRemote(const Checkpoint& checkpoint, WeightExchange& exchange) {
   const ExpertBytes largest = LargestExpert(config_, &checkpoint, device_, options_.compute);
   ASSIGN_OR_RETURN(loans_, ExpertLoans::Create(exchange, device_, stream_, largest.sum()));
   shapes_ = ExpertShapes(config_, &checkpoint, options_.compute);

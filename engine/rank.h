@@ -52,13 +52,13 @@ class Rank {
       const std::function<void(size_t done, size_t total)>& progress);
   ~Rank();
 
-  // Lets the rank read the weights of the others' slots where they lie. `ranks` are those of this
-  // process, itself included; before the first step.
+  // Lets the rank read the weights of the others' slots where they lie. `ranks` are those whose
+  // memory it can read, itself included; before the first step.
   void Connect(std::span<const std::unique_ptr<Rank>> ranks);
 
-  // Lets the rank lend and borrow experts across processes, before the first step.
+  // Lets the rank lend experts to all others and borrow theirs, before the first step.
   // RESOURCE_EXHAUSTED when memory ends. `exchange` outlives the rank.
-  absl::Status ConnectProcesses(const Checkpoint& checkpoint, WeightExchange& exchange);
+  absl::Status ConnectRemote(const Checkpoint& checkpoint, WeightExchange& exchange);
 
   int rank() const { return options_.rank; }
   // The experts that stand here, and their changes.
@@ -94,8 +94,8 @@ class Rank {
   std::vector<KvCache> kv_;     // [layers]
   std::vector<int> moe_layer_;  // [layers] its number among the MoE layers; -1: dense
   int moe_layers_ = 0;
-  std::vector<std::vector<const MoeWeights*>> peers_;  // [layers][ranks] null: another process's
-  std::unique_ptr<ExpertLoans> loans_;                 // null: all ranks are in this process
+  std::vector<std::vector<const MoeWeights*>> peers_;  // [layers][ranks] null: out of reach
+  std::unique_ptr<ExpertLoans> loans_;                 // null: all ranks are within reach
   std::vector<std::vector<MlpWeights>> shapes_;        // [layers][experts] with loans_
   MoeScratch moe_;
   std::vector<MatmulGroup> groups_;

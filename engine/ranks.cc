@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/comm/in_process.h"
+#include "engine/gpu_ranks.h"
 #include "engine/synchronize.h"
 #include "engine/unit.h"
 
@@ -52,10 +53,11 @@ absl::StatusOr<std::unique_ptr<Ranks>> Ranks::Create(
                      Rank::Create(*p.checkpoint, *p.device, own, p.placement, ranks->balance_,
                                   *p.comms[i], own_progress));
   }
-  for (const std::unique_ptr<Rank>& rank : ranks->ranks_) {
-    rank->Connect(ranks->ranks_);
-    if (p.weights != nullptr) {
-      RETURN_IF_ERROR(rank->ConnectProcesses(*p.checkpoint, *p.weights));
+  for (size_t i = 0; i < count; ++i) {
+    const std::span<const std::unique_ptr<Rank>> all(ranks->ranks_);
+    ranks->ranks_[i]->Connect(p.weights.empty() ? all : all.subspan(i, 1));
+    if (!p.weights.empty()) {
+      RETURN_IF_ERROR(ranks->ranks_[i]->ConnectRemote(*p.checkpoint, *p.weights[i]));
     }
   }
   for (size_t i = 1; i < count; ++i) {
@@ -72,6 +74,8 @@ Ranks::~Ranks() {
   started_.notify_all();
   for (std::thread& thread : threads_) thread.join();
   parts_.device->destroy_stream(copies_);
+  ranks_.clear();
+  if (!parts_.weights.empty()) Disconnect({std::move(parts_.comms), std::move(parts_.weights)});
 }
 
 void Ranks::Serve(size_t index) {

@@ -25,7 +25,8 @@ struct RanksParts {
   RankOptions options;  // of every rank; `rank` is ignored
   int first = 0;        // the ranks here are [first, first + comms.size())
   std::vector<std::unique_ptr<Communicator>> comms;
-  WeightExchange* weights = nullptr;      // with ranks of other processes; they have one too
+  // One for each of comms where ranks cannot read each other's memory; else none.
+  std::vector<std::unique_ptr<WeightExchange>> weights;
   std::vector<LayerPlacement> placement;  // [layers] dense layers are ignored
   std::vector<int32_t> node;              // [world] equal labels share a machine, or empty
   int slow_rank = -1;                     // for tests: options.slowdown is its alone
@@ -60,7 +61,7 @@ class Ranks : public World {
   absl::Status TakeChanges(const StepPlan& plan);
   void Serve(size_t index);
 
-  const RanksParts parts_;
+  RanksParts parts_;
   Balance balance_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   std::vector<absl::Status> statuses_;  // [ranks here] of the last step

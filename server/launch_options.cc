@@ -10,13 +10,11 @@ namespace ballast {
 namespace {
 
 Knob CommunicatorKnob(std::string* target) {
-  Knob knob = ChoiceKnob("communicator", {"in_process", "gloo"}, target,
-                         "How ranks talk; gloo: every rank is a process of its own, over TCP");
+  Knob knob =
+      ChoiceKnob("communicator", {"in_process", "gloo", "nccl"}, target,
+                 "How ranks talk; gloo: every rank is a process of its own, over TCP; nccl: "
+                 "and has a GPU, rows go over NCCL");
   knob.preset = "in_process";
-  knob.set = [set = knob.set](std::string_view text) -> absl::Status {
-    if (text == "nccl") return BadValue(text, "in_process or gloo (nccl is not in this build)");
-    return set(text);
-  };
   return knob;
 }
 
@@ -33,27 +31,35 @@ void AddLaunchKnobs(ServeOptions& options, std::vector<Knob>& knobs) {
   knobs.push_back(CommunicatorKnob(&options.launch.communicator));
   knobs.push_back(
       OptionalCountKnob("world-size", 1, kMaxProcesses, &options.launch.world_size,
-                        "With gloo: how many ranks there are; default: the launcher's"));
-  knobs.push_back(OptionalCountKnob("rank", 0, kMaxProcesses - 1, &options.launch.rank,
-                                    "With gloo: which one this is; 0 leads and answers clients"));
+                        "With gloo or nccl: how many ranks there are; default: the launcher's"));
+  knobs.push_back(
+      OptionalCountKnob("rank", 0, kMaxProcesses - 1, &options.launch.rank,
+                        "With gloo or nccl: which one this is; 0 leads and answers clients"));
   knobs.push_back(TextKnob("leader", "HOST:PORT", &options.launch.leader,
-                           "With gloo: where rank 0 listens for the others"));
+                           "With gloo or nccl: where rank 0 listens for the others"));
   knobs.push_back(
       TextKnob("interface", "ADDRESS", &options.interface,
-               "With gloo: this machine's address for the other ranks; default: the one "
+               "With gloo or nccl: this machine's address for the other ranks; default: the one "
                "that leads to the leader"));
-  knobs.push_back(SecondsKnob("join-timeout", 0.1, 86400, &options.join_timeout_seconds,
-                              "With gloo: how long ranks wait for each other at the start"));
+  knobs.push_back(
+      SecondsKnob("join-timeout", 0.1, 86400, &options.join_timeout_seconds,
+                  "With gloo or nccl: how long ranks wait for each other at the start"));
   knobs.push_back(SecondsKnob("peer-timeout", 0.1, 86400, &options.peer_timeout_seconds,
-                              "With gloo: a rank that is silent for so long is lost"));
+                              "With gloo or nccl: a rank that is silent for so long is lost"));
 }
 
 absl::Status CheckLaunch(const ServeOptions& options) {
   const LaunchOptions& launch = options.launch;
-  if (launch.communicator == "gloo") {
+  if (launch.communicator == "nccl" && options.engine.device != "cuda") {
+    return absl::InvalidArgumentError(absl::StrCat("--communicator: found nccl with --device ",
+                                                   options.engine.device,
+                                                   ", expected --device cuda"));
+  }
+  if (launch.communicator == "gloo" || launch.communicator == "nccl") {
     if (!options.ranks_given) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        "--ranks: found with --communicator gloo, expected --world-size: every rank is a process");
+        absl::StrCat("--ranks: found with --communicator ", launch.communicator,
+                     ", expected --world-size: every rank is a process"));
   }
   const std::pair<bool, const char*> only_gloo[] = {{launch.world_size.has_value(), "--world-size"},
                                                     {launch.rank.has_value(), "--rank"},
@@ -62,7 +68,7 @@ absl::Status CheckLaunch(const ServeOptions& options) {
   for (const auto& [given, name] : only_gloo) {
     if (given) {
       return absl::InvalidArgumentError(
-          absl::StrCat(name, ": found without --communicator gloo, expected with it"));
+          absl::StrCat(name, ": found without --communicator gloo or nccl, expected with one"));
     }
   }
   return absl::OkStatus();

@@ -221,6 +221,7 @@ absl::Status Serve(const ServeOptions& options, const Launch* launch, StopReques
 absl::Status ServeAs(ServeOptions& options, const std::optional<Launch>& launch, StopRequest& stop,
                      Log& log) {
   if (!launch) return Serve(options, nullptr, stop, log);
+  options.engine.communicator = options.launch.communicator;
   options.engine.ranks = launch->size;
   options.engine.machine_ranks = launch->machine_ranks;
   if (launch->rank != 0) return ServeRank(options, *launch, stop, log);
@@ -238,7 +239,8 @@ int RunServe(const std::vector<std::string>& arguments) {
     return kDone;
   }
   std::optional<Launch> launch;
-  if (options.launch.communicator == "gloo") {
+  const std::string& communicator = options.launch.communicator;
+  if (communicator == "gloo" || communicator == "nccl") {
     absl::StatusOr<Launch> found =
         ResolveLaunch(options.launch, [](const char* name) { return std::getenv(name); });
     if (!found.ok()) return ReportUsage("serve", found.status());

@@ -55,6 +55,7 @@ absl::StatusOr<ProcessGroup> GroupOf(const ServeOptions& options, const Launch& 
   group.rank = launch.rank;
   group.size = launch.size;
   group.epoch = kFirstEpoch;
+  group.nccl = options.engine.communicator == "nccl";
   group.rendezvous = rendezvous;
   group.silence = Milliseconds(options.peer_timeout_seconds);
   group.address = options.interface;

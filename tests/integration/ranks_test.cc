@@ -204,7 +204,8 @@ TEST(Ranks, OptionsThatContradictEachOtherAreWrongUsage) {
     EXPECT_EQ(ended.code, 2);
     return ended.err;
   };
-  EXPECT_THAT(refusal({"--communicator", "nccl"}), HasSubstr("nccl is not in this build"));
+  EXPECT_THAT(refusal({"--communicator", "nccl"}),
+              HasSubstr("found nccl with --device cpu, expected --device cuda"));
   EXPECT_THAT(refusal({"--communicator", "gloo", "--ranks", "2"}),
               HasSubstr("--ranks: found with --communicator gloo"));
   EXPECT_THAT(refusal({"--world-size", "2"}), HasSubstr("without --communicator gloo"));

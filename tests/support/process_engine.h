@@ -22,6 +22,7 @@ class ProcessEngine {
     options.machine_ranks = options.ranks;
     ProcessGroup group;
     group.size = options.ranks;
+    group.nccl = options.communicator == "nccl";
     group.rendezvous = &rendezvous_;
     group.silence = std::chrono::minutes(5);  // sanitizers are slow
     for (int rank = 1; rank < options.ranks; ++rank) {
