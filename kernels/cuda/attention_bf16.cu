@@ -77,8 +77,8 @@ __device__ void Scores(const AttentionCall& call, const Space& space, const uint
     UNROLL for (int n = 0; n < 2; ++n) {
       const int key = (i * kWarps + lane.warp) * kKvBlockTokens + n * kMmaCols + lane.pair;
       float* const to = space.numerators + lane.row * kScoreStride + key;
-      *reinterpret_cast<float2*>(to) = make_float2(sums[i][n][0], sums[i][n][1]);
-      *reinterpret_cast<float2*>(to + 8 * kScoreStride) = make_float2(sums[i][n][2], sums[i][n][3]);
+      StoreVector(to, make_float2(sums[i][n][0], sums[i][n][1]));
+      StoreVector(to + 8 * kScoreStride, make_float2(sums[i][n][2], sums[i][n][3]));
     }
   }
   __syncthreads();
@@ -87,7 +87,7 @@ __device__ void Scores(const AttentionCall& call, const Space& space, const uint
 // Keys `key` and the next as bf16, 0 where the row does not see them.
 __device__ inline uint32_t NumeratorPair(const Space& space, int row, int key) {
   const Row& range = space.rows[row];
-  const float2 two = *reinterpret_cast<const float2*>(space.numerators + row * kScoreStride + key);
+  const float2 two = LoadVector<float2>(space.numerators + row * kScoreStride + key);
   const bool low = key >= range.begin && key < range.end;
   const bool high = key + 1 >= range.begin && key + 1 < range.end;
   return (high ? __float_as_uint(two.y) & 0xffff0000u : 0) |
@@ -96,8 +96,8 @@ __device__ inline uint32_t NumeratorPair(const Space& space, int row, int key) {
 
 // Dimension d of keys `key` and the next, 0 outside [begin, end); `block` holds both.
 __device__ inline uint32_t ValuePair(const char* block, int key, int d, int begin, int end) {
-  const uint2 two = *reinterpret_cast<const uint2*>(block + int64_t{d / 2} * kKeyStepBytes +
-                                                    key % kKvBlockTokens * 4);
+  const uint2 two =
+      LoadVector<uint2>(block + int64_t{d / 2} * kKeyStepBytes + key % kKvBlockTokens * 4);
   const uint32_t low = key >= begin && key < end ? two.x : 0;
   const uint32_t high = key + 1 >= begin && key + 1 < end ? two.y : 0;
   return d % 2 == 0 ? (low & 0xffffu) | high << 16 : low >> 16 | (high & 0xffff0000u);

@@ -25,7 +25,7 @@ template <int kCount>
 __device__ void LoadRow(const float* at, float (&to)[kCount]) {
   if constexpr (kCount % 4 == 0) {
     for (int i = 0; i < kCount; i += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(at + i);
+      const float4 four = LoadVector<float4>(at + i);
       to[i] = four.x;
       to[i + 1] = four.y;
       to[i + 2] = four.z;
@@ -105,7 +105,7 @@ __device__ void LoadValues(const AttentionCall& call, const char* block, int tok
   const char* const at = block + (kValuesInKeys ? 0 : call.layout.key_bytes) +
                          int64_t{d / 2} * kKeyStepBytes + token * 4;
   for (int i = 0; i < kKeysAhead; i += 4) {
-    const uint4 four = *reinterpret_cast<const uint4*>(at + i * 4);
+    const uint4 four = LoadVector<uint4>(at + i * 4);
     Unpack(four.x, values[i]);
     Unpack(four.y, values[i + 1]);
     Unpack(four.z, values[i + 2]);
@@ -129,7 +129,7 @@ __device__ void LoadValues(const AttentionCall& call, const char* block, int tok
     const float* const at = reinterpret_cast<const float*>(block + call.layout.key_bytes) +
                             token * call.layout.value_stride + d;
     for (int i = 0; i < kKeysAhead; ++i) {
-      const float2 two = *reinterpret_cast<const float2*>(at + i * call.layout.value_stride);
+      const float2 two = LoadVector<float2>(at + i * call.layout.value_stride);
       values[i][0] = two.x;
       values[i][1] = two.y;
     }

@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(kCopyThreads)
   const int64_t end = begin + kPieceBytes < block_bytes ? begin + kPieceBytes : block_bytes;
   for (int64_t at = begin + threadIdx.x * kVectorBytes; at < end;
        at += kCopyThreads * kVectorBytes) {
-    *reinterpret_cast<uint4*>(to + target * block_bytes + at) =
-        *reinterpret_cast<const uint4*>(from + source * block_bytes + at);
+    StoreVector(to + target * block_bytes + at,
+                LoadVector<uint4>(from + source * block_bytes + at));
   }
 }
 

@@ -56,8 +56,8 @@ __device__ inline Piece PieceOf(int thread) {
 __device__ inline void MultiplyTiles(const Part<kTileRows>& x, const Part<kTileCols>& weight,
                                      int steps, Piece piece, Sums& sums) {
   for (int k = 0; k < steps; ++k) {
-    const float4 a = *reinterpret_cast<const float4*>(&x[k][piece.row]);
-    const float4 b = *reinterpret_cast<const float4*>(&weight[k][piece.col]);
+    const float4 a = LoadVector<float4>(&x[k][piece.row]);
+    const float4 b = LoadVector<float4>(&weight[k][piece.col]);
     const float xs[kPiece] = {a.x, a.y, a.z, a.w};
     const float weights[kPiece] = {b.x, b.y, b.z, b.w};
     for (int i = 0; i < kPiece; ++i) {

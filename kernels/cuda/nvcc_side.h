@@ -37,6 +37,15 @@ __device__ inline void CopyAsyncOrZero(void* to, const void* from, int count) {
                : "memory");
 }
 
+template <typename Vector>
+__device__ inline Vector LoadVector(const void* from) {
+  return *static_cast<const Vector*>(from);
+}
+template <typename Vector>
+__device__ inline void StoreVector(void* to, Vector vector) {
+  *static_cast<Vector*>(to) = vector;
+}
+
 __device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 template <int kLeft>

@@ -10,6 +10,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <type_traits>
 
 #include "kernels/cuda/emulator/block.h"
@@ -52,6 +53,9 @@
 #define DYNAMIC_SHARED(type, name) \
   type* const name = static_cast<type*>(::ballast::emulator::Block::Current().DynamicShared())
 
+#define LoadVector ::ballast::emulator::VectorAt{BALLAST_PLACE}.Load
+#define StoreVector ::ballast::emulator::VectorAt{BALLAST_PLACE}.Store
+
 #define CommitCopies() ::ballast::emulator::Block::Current().CommitCopies()
 #define LoadMatrix(out, row) ::ballast::emulator::LoadFragments(out, row, false, BALLAST_PLACE)
 #define LoadMatrixTransposed(out, row) \
@@ -75,6 +79,31 @@ inline uint32_t __float_as_uint(float a) { return std::bit_cast<uint32_t>(a); }
 inline float __uint_as_float(uint32_t a) { return std::bit_cast<float>(a); }
 
 namespace ballast {
+namespace emulator {
+
+struct VectorAt {
+  Place place;
+
+  template <typename Vector>
+  Vector Load(const void* from) const {
+    Check(from, alignof(Vector));
+    return *static_cast<const Vector*>(from);
+  }
+  template <typename Vector>
+  void Store(void* to, Vector vector) const {
+    Check(to, alignof(Vector));
+    *static_cast<Vector*>(to) = vector;
+  }
+
+ private:
+  void Check(const void* at, size_t alignment) const {
+    if (reinterpret_cast<uintptr_t>(at) % alignment == 0) return;
+    Block::Current().Fail(
+        place, "a vector at an address that is not " + std::to_string(alignment) + "-byte aligned");
+  }
+};
+
+}  // namespace emulator
 
 template <int kBytes>
 void CopyAsync(void* to, const void* from) {

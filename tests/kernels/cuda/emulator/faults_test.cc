@@ -53,6 +53,18 @@ TEST(EmulatorFinds, MoreSharedMemoryThanABlockHas) {
   EXPECT_THAT(run(kDynamic + (4 << 10) + 1, [] {}), HasSubstr("49153 bytes of dynamic"));
 }
 
+TEST(EmulatorFinds, VectorsThatAreNotAlignedAsTheirTypeIs) {
+  alignas(16) const float in[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  alignas(16) float out[8] = {};
+  const auto run = [&](int loaded_at, int stored_at) {
+    return RunGrid({dim3(1), dim3(1)}, 1, [&] { CopyVector(in, loaded_at, out, stored_at); });
+  };
+  EXPECT_EQ(run(4, 0), "");
+  EXPECT_EQ(out[3], 8.0f);
+  EXPECT_THAT(run(1, 0), HasSubstr("not 16-byte aligned"));
+  EXPECT_THAT(run(0, 2), HasSubstr("not 16-byte aligned"));
+}
+
 TEST(EmulatorFinds, GridsLargerThanHardwareTakes) {
   EXPECT_THAT(RunGrid({dim3(0x80000000u), dim3(1)}, 1, [] {}), HasSubstr("a dimension"));
   EXPECT_THAT(RunGrid({dim3(1, 65536), dim3(1)}, 1, [] {}), HasSubstr("a dimension"));

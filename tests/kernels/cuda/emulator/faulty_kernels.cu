@@ -20,7 +20,8 @@ __global__ void ReadPastShared(float* out) {
   SHARED_ARRAY(float, held, 32);
   held[threadIdx.x] = 1.0f;
   __syncthreads();
-  out[threadIdx.x] = held[threadIdx.x + 1];
+  const float* const next = held + 1;  // UBSan would find the index in the array
+  out[threadIdx.x] = next[threadIdx.x];
 }
 
 __global__ void ReadShared(float* out, bool write) {
@@ -30,8 +31,8 @@ __global__ void ReadShared(float* out, bool write) {
   if (threadIdx.x == 0) *out = held[0];
 }
 
-__global__ void CopyVector(const float* in, float* out, int skipped) {
-  *reinterpret_cast<float4*>(out) = *reinterpret_cast<const float4*>(in + skipped);
+__global__ void CopyVector(const float* in, int loaded_at, float* out, int stored_at) {
+  StoreVector(out + stored_at, LoadVector<float4>(in + loaded_at));
 }
 
 __global__ void MuchShared(float* out) {

@@ -12,8 +12,8 @@ __global__ void Ones(float* out, int count);
 __global__ void ReadPastShared(float* out);
 // out [1]: a shared number that one thread wrote, or that nobody wrote.
 __global__ void ReadShared(float* out, bool write);
-// out [4] = in [skipped, skipped + 4), as one vector.
-__global__ void CopyVector(const float* in, float* out, int skipped);
+// out[stored_at, + 4) = in[loaded_at, + 4), as one vector.
+__global__ void CopyVector(const float* in, int loaded_at, float* out, int stored_at);
 // More static shared memory than a block has.
 __global__ void MuchShared(float* out);
 // Dynamic shared memory, and 4 KiB of static.
