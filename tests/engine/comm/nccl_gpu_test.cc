@@ -31,6 +31,21 @@ class NcclGpu : public testing::Test {
   int ranks_ = 0;
 };
 
+TEST(NcclOneGpu, ARankAloneGathersItsOwn) {
+  if (FindGpus().device == nullptr) GTEST_SKIP() << FindGpus().problem;
+  RunRanks(1, kLong, [](NcclCommunicator& comm) {
+    for (int32_t round = 0; round < 20; ++round) {
+      std::vector<int32_t> all(2);
+      ASSERT_EQ(comm.AllGather(std::vector<int32_t>{round, -round}, all), absl::OkStatus());
+      EXPECT_THAT(all, ElementsAreArray({round, -round}));
+      ExchangeDrawn(comm, Draw(1, static_cast<uint32_t>(round)), {0});
+    }
+    comm.Fail(absl::CancelledError("enough"));
+    std::vector<int32_t> all(1);
+    EXPECT_EQ(comm.AllGather(std::vector<int32_t>{1}, all), absl::CancelledError("enough"));
+  });
+}
+
 TEST_F(NcclGpu, ExchangesNumbersAndRowsToTheBit) {
   RunRanks(ranks_, kLong, [](NcclCommunicator& comm) {
     std::vector<size_t> as(static_cast<size_t>(comm.size()));
