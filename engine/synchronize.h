@@ -13,4 +13,10 @@ inline absl::Status Synchronize(const Device& device, Stream stream) {
   return failure == nullptr ? absl::OkStatus() : absl::InternalError(failure);
 }
 
+// Likewise, for what was downloaded; work given since goes on meanwhile.
+inline absl::Status AwaitDownloads(const Device& device, Stream stream) {
+  const char* const failure = device.await_downloads(stream);
+  return failure == nullptr ? absl::OkStatus() : absl::InternalError(failure);
+}
+
 }  // namespace ballast

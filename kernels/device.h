@@ -181,7 +181,7 @@ struct Device {
   void* (*allocate)(Stream stream, size_t bytes);
   void (*release)(void* data, size_t bytes);
   // What `host_src` holds is taken at the call; what comes to `host_dst` is there after
-  // `synchronize`.
+  // `await_downloads` or `synchronize`.
   void (*upload)(Stream stream, void* device_dst, const void* host_src, size_t bytes);
   void (*download)(Stream stream, void* host_dst, const void* device_src, size_t bytes);
   // Device memory to device memory, another rank's of this process included.
@@ -189,6 +189,9 @@ struct Device {
   // Waits for all work given to the stream. Null, or what it failed with: then nothing that came
   // of it since the stream was created can be trusted, nor will it do more. Lives with the stream.
   const char* (*synchronize)(Stream stream);
+  // As synchronize, but waits for the downloads given so far and what came before them only: work
+  // given since goes on meanwhile.
+  const char* (*await_downloads)(Stream stream);
 
   // --- weights ----------------------------------------------------------------------------------
   size_t (*packed_bytes)(DType type, int64_t n, int64_t k);

@@ -59,7 +59,8 @@ absl::Status AwaitLoans(const MoeRank& r) {
   return absl::OkStatus();
 }
 
-absl::Status Route(const MoeRank& r, const MoeWeights& weights, MatView normed) {
+// The choices are on their way to the host when it returns.
+void Route(const MoeRank& r, const MoeWeights& weights, MatView normed) {
   const MoeBuffers& w = r.buffers;
   const MatView logits = Rows(w.router_logits, normed.rows);
   const MatmulGroup product{&weights.router, 0, normed.rows, 0, 0};
@@ -68,7 +69,6 @@ absl::Status Route(const MoeRank& r, const MoeWeights& weights, MatView normed) 
   r.scratch.ids.resize(normed.rows * r.router.k);
   r.device.download(r.stream, r.scratch.ids.data(), w.expert_ids,
                     r.scratch.ids.size() * sizeof(int32_t));
-  return Synchronize(r.device, r.stream);
 }
 
 // Every rank learns all counts and comes to the same split.
@@ -165,12 +165,14 @@ void RunMlp(const Device& device, Stream stream, const MlpWeights& weights, MatV
 
 absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRows& rows) {
   const MoeWeights& weights = *layer.ranks[rank.comm.rank()];
+  Route(rank, weights, rows.normed);
   MatView shared;
   if (weights.shared.gate.data != nullptr) {
+    // A GPU is busy with these while the host assigns rows.
     shared = Rows(rank.buffers.shared, rows.x.rows);
     RunMlp(rank.device, rank.stream, weights.shared, rows.x, rank.buffers.mlp, shared, false);
   }
-  RETURN_IF_ERROR(Route(rank, weights, rows.normed));
+  RETURN_IF_ERROR(AwaitDownloads(rank.device, rank.stream));
   RETURN_IF_ERROR(AssignRows(rank, layer.replicas));
   RETURN_IF_ERROR(StartLoans(rank, layer));
   RETURN_IF_ERROR(Dispatch(rank, rows.x));

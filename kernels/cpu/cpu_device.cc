@@ -38,6 +38,7 @@ Device MakeDevice(const char* kernels, Stream (*create_stream)(int unit, int thr
       .download = CopyBytes,
       .copy = CopyBytes,
       .synchronize = Synchronize,
+      .await_downloads = Synchronize,
       .packed_bytes = cpu::PackedBytes,
       .pack = cpu::Pack,
       .embed = cpu::Embed,

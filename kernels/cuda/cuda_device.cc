@@ -52,6 +52,8 @@ void Download(Stream stream, void* to, const void* from, size_t bytes) {
 
 const char* Synchronize(Stream stream) { return StreamOf(stream).Synchronize(); }
 
+const char* AwaitDownloads(Stream stream) { return StreamOf(stream).AwaitDownloads(); }
+
 // Gives a stream's queue something to do: enqueue(queue) tells how that went.
 template <typename Enqueue>
 void Give(Stream handle, const char* what, const Enqueue& enqueue) {
@@ -130,6 +132,7 @@ Device MakeDevice(const std::string& kernels) {
       .download = Download,
       .copy = Copy,
       .synchronize = Synchronize,
+      .await_downloads = AwaitDownloads,
       .packed_bytes = PackedBytes,
       .pack = PackWeights,
       .embed = Verb<Embed>::Run,

@@ -43,6 +43,9 @@ CudaStream::CudaStream(int unit) : unit_(unit) {
     Note("cudaStreamCreate", cudaStreamCreateWithFlags(&queue_, cudaStreamNonBlocking));
   }
   if (Ready()) Note("pinned memory for uploads", uploads_.Create());
+  if (Ready()) {
+    Note("cudaEventCreate", cudaEventCreateWithFlags(&downloaded_, cudaEventDisableTiming));
+  }
 }
 
 CudaStream::~CudaStream() {
@@ -51,6 +54,7 @@ CudaStream::~CudaStream() {
   if (queue_ != nullptr) cudaStreamSynchronize(queue_);
   uploads_.Destroy();
   if (pinned_ != nullptr) cudaFreeHost(pinned_);
+  if (downloaded_ != nullptr) cudaEventDestroy(downloaded_);
   if (working_ != nullptr) cudaFree(working_);
   if (queue_ != nullptr) cudaStreamDestroy(queue_);
 }
@@ -76,8 +80,7 @@ void CudaStream::Upload(void* to, const void* from, size_t bytes) {
 
 bool CudaStream::ReservePinned(size_t bytes) {
   if (pinned_used_ + bytes <= pinned_bytes_) return true;
-  Deliver();
-  if (!Ready()) return false;
+  if (AwaitDownloads() != nullptr) return false;
   if (bytes <= pinned_bytes_) return true;
   if (pinned_ != nullptr) Note("cudaFreeHost", cudaFreeHost(pinned_));
   pinned_ = nullptr;
@@ -95,11 +98,11 @@ void CudaStream::Download(void* to, const void* from, size_t bytes) {
        cudaMemcpyAsync(pinned_ + pinned_used_, from, bytes, cudaMemcpyDeviceToHost, queue_));
   arrivals_.push_back({to, pinned_used_, bytes});
   pinned_used_ += AlignUp(bytes);
+  Note("download", cudaEventRecord(downloaded_, queue_));
 }
 
-// Waits for the queue and hands out what has come.
+// Hands out what has come.
 void CudaStream::Deliver() {
-  if (Ready()) Note("kernels", cudaStreamSynchronize(queue_));
   if (failure_.empty()) {
     for (const Arrival& arrival : arrivals_) {
       std::memcpy(arrival.to, pinned_ + arrival.at, arrival.bytes);
@@ -109,9 +112,16 @@ void CudaStream::Deliver() {
   pinned_used_ = 0;
 }
 
-const char* CudaStream::Synchronize() {
+const char* CudaStream::AwaitDownloads() {
+  if (Ready() && !arrivals_.empty()) Note("kernels", cudaEventSynchronize(downloaded_));
   Deliver();
-  return failure_.empty() ? nullptr : failure_.c_str();
+  return Failure();
+}
+
+const char* CudaStream::Synchronize() {
+  if (Ready()) Note("kernels", cudaStreamSynchronize(queue_));
+  Deliver();
+  return Failure();
 }
 
 void* CudaStream::Reserve(size_t bytes) {

@@ -55,9 +55,10 @@ class CudaStream {
   // As Upload, of `bytes` <= StagingRing::kPieceBytes that fill(void* piece) writes.
   template <typename Fill>
   void UploadFilled(void* to, size_t bytes, const Fill& fill);
-  // The bytes are at `to` after Synchronize.
+  // The bytes are at `to` after AwaitDownloads or Synchronize.
   void Download(void* to, const void* from, size_t bytes);
-  // Null, or what failed; lives with the stream.
+  // Wait for the downloads so far, or for all work. Null, or what failed; lives with the stream.
+  const char* AwaitDownloads();
   const char* Synchronize();
 
   // Working memory on the GPU for one verb: it is the next verb's too, which runs after it. Null:
@@ -71,6 +72,7 @@ class CudaStream {
     size_t bytes;
   };
 
+  const char* Failure() const { return failure_.empty() ? nullptr : failure_.c_str(); }
   void Deliver();
   bool ReservePinned(size_t bytes);
 
@@ -81,6 +83,7 @@ class CudaStream {
   size_t pinned_bytes_ = 0;
   size_t pinned_used_ = 0;
   std::vector<Arrival> arrivals_;
+  cudaEvent_t downloaded_ = nullptr;  // the last of them
   void* working_ = nullptr;
   size_t working_bytes_ = 0;
   std::string failure_;
