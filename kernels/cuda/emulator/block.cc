@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <numeric>
+#include <utility>
 
 #include "kernels/cuda/emulator/checkers.h"
 
@@ -73,13 +75,21 @@ void Block::Begin(const BlockShape& shape, uint64_t seed, const std::function<vo
   shared_bytes_ = shape.dynamic_shared_bytes;
 }
 
-// Blocks share nothing but global memory: to ThreadSanitizer, memory is fresh once it was given
-// back.
+// Blocks share nothing but global memory. To ThreadSanitizer, memory is fresh once it was given
+// back; a thread is not: its number goes to a later one, which then seems to be the same.
 void Block::Forget() {
+  constexpr size_t kMaxEnded = 4096;  // ThreadSanitizer has numbers for twice as many
+  if (ended_.size() + fibers_.size() > kMaxEnded) ended_.clear();
+  std::move(fibers_.begin(), fibers_.end(), std::back_inserter(ended_));
   fibers_.clear();
   threads_ = std::vector<Thread>();
   dynamic_shared_ = std::vector<float4>();
   static_shared_.clear();
+}
+
+void Block::EndLaunch() {
+  const Unwatched own;
+  ended_.clear();
 }
 
 void Block::RunThreads() {

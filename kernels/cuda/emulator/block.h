@@ -97,6 +97,9 @@ class Block {
   std::string Run(const BlockShape& shape, uint3 index, uint64_t seed,
                   const std::function<void()>& body);
 
+  // After the last block of a launch.
+  void EndLaunch();
+
   // --- for the running threads; device_side.h gives these CUDA's names ---------------------------
   static Block& Current() { return *current_; }  // of the calling host thread, while it runs
   Thread& thread() { return *thread_; }
@@ -144,6 +147,7 @@ class Block {
   uint3 index_{};
   std::mt19937_64 random_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<std::unique_ptr<Fiber>> ended_;  // of earlier blocks of the launch, for TSan alone
   std::vector<Thread> threads_;
   Thread* thread_ = nullptr;  // that runs
   std::vector<float4> dynamic_shared_;

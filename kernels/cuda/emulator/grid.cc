@@ -47,6 +47,7 @@ std::string RunGrid(const BlockShape& shape, uint64_t seed, const std::function<
     fault = block.Run(shape, index, random(), thread);
     if (!fault.empty()) break;
   }
+  block.EndLaunch();
   Observe(&end);
   return fault;
 }
