@@ -40,13 +40,13 @@ bool IsAligned(const void* pointer, size_t alignment) {
 
 std::string Block::Run(const BlockShape& shape, uint3 index, uint64_t seed,
                        const std::function<void()>& body) {
-  const Unwatched own;
+  [[maybe_unused]] const Unwatched own;
   index_ = index;
   Begin(shape, seed, body);
   current_ = this;
   if (fault_.empty()) RunThreads();
   for (const auto& fiber : fibers_) fiber->Abandon();
-  if (kFindsRaces) Forget();
+  if constexpr (kFindsRaces) Forget();
   current_ = nullptr;
   return fault_.empty() ? "" : "block " + NameOf(index) + ": " + fault_;
 }
@@ -88,7 +88,7 @@ void Block::Forget() {
 }
 
 void Block::EndLaunch() {
-  const Unwatched own;
+  [[maybe_unused]] const Unwatched own;
   ended_.clear();
 }
 
@@ -242,14 +242,16 @@ void Block::SyncWarp(uint32_t mask, Place place) {
   };
   Publish(thread_->exchange.points.Next());
   Exchange(mask, place, finish, 0);
-  const size_t begin = static_cast<size_t>(thread_->warp()) * kWarpLanes;
-  for (int lane = 0; kFindsRaces && lane < kWarpLanes; ++lane) {
-    if ((mask >> lane & 1) != 0) Observe(threads_[begin + lane].exchange.points.Last());
+  if constexpr (kFindsRaces) {
+    const size_t begin = static_cast<size_t>(thread_->warp()) * kWarpLanes;
+    for (int lane = 0; lane < kWarpLanes; ++lane) {
+      if ((mask >> lane & 1) != 0) Observe(threads_[begin + lane].exchange.points.Last());
+    }
   }
 }
 
 void* Block::Shared(const void* tag, size_t bytes, size_t alignment) {
-  const Unwatched own;
+  [[maybe_unused]] const Unwatched own;
   Static& variable = static_shared_[tag];
   if (!variable.used) {
     variable.used = true;

@@ -37,9 +37,7 @@ inline void Publish(void*) {}
 inline void Observe(void*) {}
 inline void WatchRead(const void*, size_t) {}
 inline void WatchWrite(void*, size_t) {}
-struct Unwatched {
-  Unwatched() {}
-};
+struct Unwatched {};
 #endif
 
 // Fills memory that nobody has written with ones, which are NaN and a negative number; memcheck

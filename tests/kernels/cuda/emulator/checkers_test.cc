@@ -1,6 +1,8 @@
 // Data races between the emulated threads of a launch, as ThreadSanitizer sees them
 // (kernels/cuda/emulator/checkers.h): planted ones are found, and the kernels have none. Only built
 // with ThreadSanitizer.
+#include "kernels/cuda/emulator/checkers.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>

@@ -1,4 +1,6 @@
 // Planted faults that every build finds: memory that nobody wrote, and more than a block has.
+#include "kernels/cuda/emulator/block.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,11 +1,12 @@
 // Planted faults that AddressSanitizer finds, which sees the emulated GPUs' memory as it sees the
 // host's. Only built with it.
+#include "kernels/cuda/emulator/machine.h"
+
 #include <gtest/gtest.h>
 
 #include <vector>
 
 #include "kernels/cuda/emulator/grid.h"
-#include "kernels/cuda/emulator/machine.h"
 #include "tests/kernels/cuda/emulator/faulty_kernels.h"
 
 namespace ballast {
