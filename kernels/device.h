@@ -97,6 +97,29 @@ struct GateUpGroup {
   int64_t rows = 0;
 };
 
+// One SwiGLU block: a dense layer's, a shared expert's or an expert's.
+struct MlpWeights {
+  PackedMatrix gate;  // [intermediate, hidden]
+  PackedMatrix up;    // [intermediate, hidden]
+  PackedMatrix down;  // [hidden, intermediate]
+};
+
+// The experts of a layer that all stand on one device, by number.
+struct ExpertTable {
+  const MlpWeights* experts = nullptr;  // [count], in device memory itself
+  int32_t count = 0;
+  MlpWeights shape;  // type, n and k of each that is chosen; data is not used
+};
+
+// What run_experts works in, with C = rows of x * k choices: matrices of C rows or more. One
+// expert's rows lie together, in an order that is the device's own.
+struct ExpertRows {
+  MatView x;                        // x's type [C, hidden]
+  MatView h;                        // x's type [C, intermediate]
+  MatView y;                        // f32 [C, hidden]
+  const float** answers = nullptr;  // [C] where the answer to each choice lies in y
+};
+
 // One layer's keys and values, paged. The layout inside a block is the device's own.
 // With `v_in_k` the values are the first v_dim entries of the keys (MLA's latent, kv_heads = 1) and
 // take no memory of their own.
@@ -250,6 +273,14 @@ struct Device {
   // to out once. All f32.
   void (*combine)(Stream stream, const float* const* rows, const float* weights, int32_t k,
                   MatView shared, MatView out);
+
+  // All between route and combine where every expert stands on this device: the row at answers[i]
+  // becomes what expert ids[i] makes of row i / k of x, with the bits that gate_up and matmul give
+  // it. ids [x.rows, k], below table.count. The host learns nothing of the routing, and what is
+  // given to the device depends on shapes alone, so that it can be repeated for other ids, weights
+  // and addresses in the table.
+  void (*run_experts)(Stream stream, MatView x, const int32_t* ids, int32_t k,
+                      const ExpertTable& table, const ExpertRows& rows);
 
   // --- sampling ---------------------------------------------------------------------------------
   // tokens[i] = what rows[i] makes of logits[i, :] (kernels/sampling.h); where one of them is NaN

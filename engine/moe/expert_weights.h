@@ -1,4 +1,4 @@
-// The weights of feed-forward blocks, packed for the rank's device. Views; model/weights.h owns.
+// The weights of MoE layers, packed for the rank's device. Views; model/weights.h owns.
 #pragma once
 
 #include <vector>
@@ -6,13 +6,6 @@
 #include "kernels/device.h"
 
 namespace ballast {
-
-// One SwiGLU block: a dense layer's, a shared expert's or an expert's.
-struct MlpWeights {
-  PackedMatrix gate;  // [intermediate, hidden]
-  PackedMatrix up;    // [intermediate, hidden]
-  PackedMatrix down;  // [hidden, intermediate]
-};
 
 struct MoeWeights {
   PackedMatrix router;                 // [experts, hidden], published precision in every compute

@@ -54,6 +54,7 @@ Device MakeDevice(const char* kernels, Stream (*create_stream)(int unit, int thr
       .route = cpu::Route,
       .copy_rows = cpu::CopyRows,
       .combine = cpu::Combine,
+      .run_experts = cpu::RunExperts,
       .sample = cpu::Sample,
   };
 }

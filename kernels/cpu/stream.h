@@ -18,6 +18,14 @@ struct WorkCut {
   int64_t rows_per_item = 0;
 };
 
+// The rows of a layer's experts, of the running verb.
+struct ExpertLists {
+  std::vector<int64_t> next;      // [experts + 1] where the next row of each goes
+  std::vector<const void*> from;  // [choices] where row i of the experts' lies in x
+  std::vector<GateUpGroup> gate_up;
+  std::vector<MatmulGroup> down;
+};
+
 struct CpuStream {
   CpuStream(const InnerLoops& inner_loops, int threads)
       : loops(inner_loops), pool(threads), scratch(static_cast<size_t>(threads)) {
@@ -33,6 +41,7 @@ struct CpuStream {
   ThreadPool pool;
   std::vector<Scratch> scratch;  // [threads]
   std::vector<WorkCut> cuts;     // of the running verb
+  ExpertLists experts;
 };
 
 inline CpuStream& StreamOf(Stream stream) { return *static_cast<CpuStream*>(stream.handle); }

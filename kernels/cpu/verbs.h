@@ -30,6 +30,9 @@ void Attention(Stream stream, const KvCache& cache, HeadsView q, const Attention
 void Route(Stream stream, MatView logits, const RouterConfig& config, const float* bias,
            int32_t* ids, float* weights);
 
+void RunExperts(Stream stream, MatView x, const int32_t* ids, int32_t k, const ExpertTable& table,
+                const ExpertRows& rows);
+
 void Sample(Stream stream, MatView logits, const SampleParameters* rows, const SampleSides& sides,
             int32_t* tokens);
 

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_stream.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/find_gpus.h"
 #include "kernels/cuda/kv_cache.h"
 #include "kernels/cuda/matmul.h"
@@ -116,6 +117,13 @@ void AttentionOfBatch(Stream stream, const KvCache& cache, HeadsView q, const At
   });
 }
 
+void RunAllExperts(Stream stream, MatView x, const int32_t* ids, int32_t k,
+                   const ExpertTable& table, const ExpertRows& rows) {
+  void* const scratch = StreamOf(stream).Reserve(ExpertScratchBytes(x.rows * k, table.count));
+  Give(stream, "run_experts",
+       [&](cudaStream_t queue) { return RunExperts(queue, x, ids, k, table, rows, scratch); });
+}
+
 // `kernels` outlives it.
 Device MakeDevice(const std::string& kernels) {
   return {
@@ -148,6 +156,7 @@ Device MakeDevice(const std::string& kernels) {
       .route = Verb<Route>::Run,
       .copy_rows = Verb<CopyRows>::Run,
       .combine = Verb<Combine>::Run,
+      .run_experts = RunAllExperts,
       .sample = Verb<Sample>::Run,
   };
 }

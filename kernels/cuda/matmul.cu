@@ -92,6 +92,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   SHARED_ARRAY(float4, weight_memory, 2 * kPartVectors<kTileCols>);
   auto* const x_parts = reinterpret_cast<Part<kTileRows>*>(&x_memory);
   auto* const weight_parts = reinterpret_cast<Part<kTileCols>*>(&weight_memory);
+  if (IsPastTheLast(groups, blockIdx.x)) return;
   const TiledGroup group = GroupOf(groups, blockIdx.x);
   const Tile tile = TileOf(group, blockIdx.x - group.first_tile, kTileRows, kTileCols);
   const int64_t stride = group.weight_stride;
@@ -128,6 +129,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   auto* const x_parts = reinterpret_cast<Part<kTileRows>*>(&x_memory);
   auto* const gate_parts = reinterpret_cast<Part<kTileCols>*>(&gate_memory);
   auto* const up_parts = reinterpret_cast<Part<kTileCols>*>(&up_memory);
+  if (IsPastTheLast(groups, blockIdx.x)) return;
   const TiledGroup group = GroupOf(groups, blockIdx.x);
   const Tile tile = TileOf(group, blockIdx.x - group.first_tile, kTileRows, kTileCols);
   const int64_t stride = group.weight_stride;

@@ -18,8 +18,8 @@
 namespace ballast::cuda {
 
 // As the verbs of kernels/device.h; `plan` was made for x's type and these groups. `groups` is
-// plan.groups in device memory; null where the plan has one group, which then goes with the launch.
-// Only enqueues. No tiles: nothing is enqueued.
+// plan.groups in device memory, or the list that only the GPU knows; null where the plan has one
+// group, which then goes with the launch. Only enqueues. No tiles: nothing is enqueued.
 cudaError_t Matmul(cudaStream_t stream, MatView x, const TilePlan& plan, const TiledGroup* groups,
                    MatView out, bool accumulate);
 cudaError_t GateUp(cudaStream_t stream, MatView x, const TilePlan& plan, const TiledGroup* groups,

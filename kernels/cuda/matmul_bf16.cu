@@ -207,6 +207,7 @@ __global__ void __launch_bounds__(kThreads<Shape>, Shape::kBlocksPerSm)
     Bf16Kernel(const uint16_t* x, int64_t x_stride, TiledGroups groups, Out* out,
                int64_t out_stride, bool accumulate) {
   SHARED_ARRAY(uint4, stages, Shape::kStages * kStageChunks<Shape>);
+  if (IsPastTheLast(groups, blockIdx.x)) return;
   const TiledGroup group = GroupOf(groups, blockIdx.x);
   const Tile tile = TileOf(group, blockIdx.x - group.first_tile, Shape::kRows,
                            kGateUp ? Shape::kCols / 2 : Shape::kCols);

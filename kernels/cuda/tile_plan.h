@@ -18,7 +18,7 @@ constexpr int64_t PackedStride(int64_t k) { return (k + 7) / 8 * 8; }
 
 enum class ProductKernel : uint8_t {
   kExact,
-  kBf16Few,   // no group has more rows than one tile of it
+  kBf16Few,   // no group has more rows than one tile of it, or few are likely to
   kBf16Many,  // some have
 };
 
@@ -61,8 +61,26 @@ struct TilePlan {
   DType weight_type = DType::kF32;  // of all groups
   std::vector<TiledGroup> groups;
   int64_t tiles = 0;
+  // Of groups that only the GPU knows, `groups` being empty: how long their list is, and where in
+  // device memory it says how many of `tiles` there are.
+  int64_t listed = 0;
+  const int64_t* listed_tiles = nullptr;
 };
 TilePlan PlanTiles(DType x, const MatmulGroup* groups, int64_t num_groups);
 TilePlan PlanTiles(DType x, const GateUpGroup* groups, int64_t num_groups);
+
+// Rows that a router spreads over experts, a group each; where they go is not known.
+struct RoutedRows {
+  DType x;
+  int64_t rows;
+  int32_t experts;
+};
+// A plan for them (group_rows.h), with as many tiles as they can make at most. `shape` is every
+// expert's; with `gate_up` that of gate and of up.
+TilePlan PlanRoutedTiles(const RoutedRows& routed, const PackedMatrix& shape, bool gate_up,
+                         const int64_t* listed_tiles);
+
+// Tiles side by side of a product with n outputs.
+int64_t TilesAcross(ProductKernel kernel, bool gate_up, int64_t n);
 
 }  // namespace ballast::cuda

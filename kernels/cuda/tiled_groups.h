@@ -10,12 +10,19 @@ namespace ballast::cuda {
 struct TiledGroups {
   const TiledGroup* list;  // null: `only`
   int64_t count;
+  const int64_t* tiles;  // how many there are; null: as many as blocks
   TiledGroup only;
 };
 
-// `groups` is plan.groups in device memory, or null for a plan of one group.
+// `groups` is plan.groups in device memory, or null for a plan of one group; or the list that the
+// plan says the GPU has.
 inline TiledGroups GroupsOf(const TilePlan& plan, const TiledGroup* groups) {
-  return {groups, static_cast<int64_t>(plan.groups.size()), plan.groups.front()};
+  if (plan.groups.empty()) return {groups, plan.listed, plan.listed_tiles, {}};
+  return {groups, static_cast<int64_t>(plan.groups.size()), nullptr, plan.groups.front()};
+}
+
+__device__ inline bool IsPastTheLast(const TiledGroups& groups, int64_t tile) {
+  return groups.tiles != nullptr && tile >= *groups.tiles;
 }
 
 // The last group whose first tile is not after `tile`. By value: a parameter whose address is taken
