@@ -100,6 +100,40 @@ namespace {
 // The kernels on tiny shapes. That they are right is for other tests to say.
 class KernelRaces : public testing::Test {
  protected:
+  // Two sequences of which one fills more than a partition, split and not.
+  void Attend(DType type, int tile_rows) {
+    constexpr int64_t kHeads = 2;
+    constexpr int64_t kDim = 8;
+    constexpr int64_t kTokens = 260;
+    constexpr int64_t kBlocks = (kTokens + kKvBlockTokens - 1) / kKvBlockTokens;
+    std::vector<int32_t> numbers(kTokens);
+    std::iota(numbers.begin(), numbers.end(), 0);
+    const GpuMemory slots(stream_, std::vector<int32_t>{0, 5, 259});
+    const GpuMemory table(stream_,
+                          std::vector<int32_t>(numbers.begin(), numbers.begin() + kBlocks));
+    const std::vector<AttentionSpan> of_sequences = {{0, 2, kTokens - 2, 0}, {2, 1, 0, 0}};
+    const GpuMemory spans(stream_, of_sequences);
+    KvCache cache{nullptr, type, kBlocks, 1, kDim, kDim, false};
+    const GpuMemory memory(stream_, std::vector<char>(KvBytes(cache)));
+    cache.data = memory.as<void>();
+    GpuMatrix k(stream_, Matrix::Random(DType::kF32, 3, kDim, 1));
+    GpuMatrix v(stream_, Matrix::Random(DType::kF32, 3, kDim, 2));
+    EXPECT_EQ(WriteKv(stream_.get(), cache, k.Heads(1), v.Heads(1), slots.as<int32_t>()),
+              cudaSuccess);
+    GpuMatrix q(stream_, Matrix::Random(type, 3, kHeads * kDim, 3));
+    GpuMatrix out(stream_, Matrix(DType::kF32, 3, kHeads * kDim));
+    for (const int splits : {0, 1}) {
+      const AttentionPlan plan =
+          PlanAttention(cache, {3, kHeads, 2, kTokens, 0}, tile_rows, splits);
+      const GpuMemory scratch(stream_, std::vector<char>(plan.scratch_bytes + 1));
+      const AttentionBatch batch{spans.as<AttentionSpan>(), 2, table.as<int32_t>(), kTokens};
+      EXPECT_EQ(Attention(stream_.get(), plan, cache, q.Heads(kHeads), batch, 0.3f, 0, nullptr,
+                          out.Heads(kHeads), scratch.as<void>()),
+                cudaSuccess);
+      stream_.Wait();
+    }
+  }
+
   const Runner cpu_{"reference"};
   const GpuStream stream_;
 };
@@ -145,36 +179,9 @@ TEST_F(KernelRaces, MatrixProductsHaveNone) {
   }
 }
 
-// Two sequences of which one fills more than a partition, split and not.
 TEST_F(KernelRaces, AttentionHasNone) {
-  constexpr int64_t kHeads = 2;
-  constexpr int64_t kDim = 8;
-  constexpr int64_t kTokens = 260;
-  constexpr int64_t kBlocks = (kTokens + kKvBlockTokens - 1) / kKvBlockTokens;
-  std::vector<int32_t> numbers(kTokens);
-  std::iota(numbers.begin(), numbers.end(), 0);
-  const GpuMemory slots(stream_, std::vector<int32_t>{0, 5, 259});
-  const GpuMemory table(stream_, std::vector<int32_t>(numbers.begin(), numbers.begin() + kBlocks));
-  const std::vector<AttentionSpan> of_sequences = {{0, 2, kTokens - 2, 0}, {2, 1, 0, 0}};
-  const GpuMemory spans(stream_, of_sequences);
-  KvCache cache{nullptr, DType::kF32, kBlocks, 1, kDim, kDim, false};
-  const GpuMemory memory(stream_, std::vector<char>(KvBytes(cache)));
-  cache.data = memory.as<void>();
-  GpuMatrix k(stream_, Matrix::Random(DType::kF32, 3, kDim, 1));
-  GpuMatrix v(stream_, Matrix::Random(DType::kF32, 3, kDim, 2));
-  EXPECT_EQ(WriteKv(stream_.get(), cache, k.Heads(1), v.Heads(1), slots.as<int32_t>()),
-            cudaSuccess);
-  GpuMatrix q(stream_, Matrix::Random(DType::kF32, 3, kHeads * kDim, 3));
-  GpuMatrix out(stream_, Matrix(DType::kF32, 3, kHeads * kDim));
-  for (const int splits : {0, 1}) {
-    const AttentionPlan plan = PlanAttention(cache, {3, kHeads, 2, kTokens, 0}, 8, splits);
-    const GpuMemory scratch(stream_, std::vector<char>(plan.scratch_bytes + 1));
-    const AttentionBatch batch{spans.as<AttentionSpan>(), 2, table.as<int32_t>(), kTokens};
-    EXPECT_EQ(Attention(stream_.get(), plan, cache, q.Heads(kHeads), batch, 0.3f, 0, nullptr,
-                        out.Heads(kHeads), scratch.as<void>()),
-              cudaSuccess);
-    stream_.Wait();
-  }
+  Attend(DType::kF32, 8);
+  Attend(DType::kBF16, 16);  // on tensor cores
 }
 
 TEST_F(KernelRaces, QuantizingHasNone) {
