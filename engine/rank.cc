@@ -1,6 +1,7 @@
 #include "engine/rank.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,15 @@
 #include "engine/synchronize.h"
 
 namespace ballast {
+namespace {
+
+// Of a layer in a step that only decodes: what verbs it gives depends on nothing else.
+uint64_t PieceKey(int layer, int64_t rows, int32_t max_keys) {
+  return static_cast<uint64_t>(layer) << 48 | static_cast<uint64_t>(rows) << 32 |
+         static_cast<uint32_t>(max_keys);
+}
+
+}  // namespace
 
 Rank::Rank(const ModelConfig& config, const Device& device, const RankOptions& options,
            const Balance& balance, Communicator& comm)
@@ -98,25 +108,44 @@ AttentionInputs Rank::Upload(const RankBatch& batch) {
   for (const AttentionSpan& span : batch.spans) {
     spans.max_keys = std::max(spans.max_keys, span.first_position + span.rows);
   }
+  // A bound that stays the same for many steps, so that a device can keep their pieces.
+  spans.max_keys = static_cast<int32_t>(
+      std::bit_ceil(static_cast<uint32_t>(std::max(spans.max_keys, kAttentionPartition))));
   return {spans, buffers_.kv_slots, buffers_.cos_sin};
 }
 
-absl::Status Rank::RunFeedForward(int layer, int64_t rows, RankResult& result) {
-  const MoeRows moe_rows{Rows(buffers_.normed, rows), Rows(buffers_.x, rows),
-                         Rows(buffers_.hidden, rows)};
-  const int moe_layer = moe_layer_[layer];
-  if (moe_layer < 0) {
-    RunMlp(device_, stream_, weights_->layers[layer].dense, moe_rows.x, buffers_.moe.mlp,
-           moe_rows.hidden, /*accumulate=*/true);
-    return absl::OkStatus();
+MoeRank Rank::AsMoeRank() {
+  return {device_, stream_,           comm_,       config_.router, balance_.costs, buffers_.moe,
+          moe_,    options_.slowdown, loans_.get()};
+}
+
+// A layer up to where ranks exchange rows; a dense layer to its end.
+void Rank::GiveLayer(int layer, int64_t rows, const AttentionInputs& inputs) {
+  const LayerWeights& weights = weights_->layers[layer];
+  const MatView hidden = Rows(buffers_.hidden, rows);
+  const MatView normed = Rows(buffers_.normed, rows);
+  const MatView x = Rows(buffers_.x, rows);
+  const auto norm = [&](const float* weight) {
+    device_.rms_norm(stream_, hidden, weight, config_.rms_norm_eps, normed);
+    if (x.data != normed.data) device_.convert(stream_, normed, x);
+  };
+  norm(weights.input_norm);
+  RunAttention({device_, stream_, config_, buffers_, rows}, weights.attention, kv_[layer], inputs,
+               groups_);
+  norm(weights.post_attention_norm);
+  if (moe_layer_[layer] >= 0) {
+    RouteRows(AsMoeRank(), weights.moe, normed);
+  } else {
+    RunMlp(device_, stream_, weights.dense, x, buffers_.moe.mlp, hidden, /*accumulate=*/true);
   }
-  const MoeRank rank{device_,        stream_,           comm_,
-                     config_.router, balance_.costs,    buffers_.moe,
-                     moe_,           options_.slowdown, loans_.get()};
+}
+
+absl::Status Rank::RunExperts(int layer, int64_t rows, RankResult& result) {
   MoeLayer own_layer{balance_.layers[layer], peers_[layer], {}};
   if (loans_ != nullptr) own_layer.shapes = shapes_[layer];
-  RETURN_IF_ERROR(RunMoeLayer(rank, own_layer, moe_rows));
-  RecordMoeLayer(moe_layer, rows, result);
+  RETURN_IF_ERROR(
+      RunMoeLayer(AsMoeRank(), own_layer, {Rows(buffers_.x, rows), Rows(buffers_.hidden, rows)}));
+  RecordMoeLayer(moe_layer_[layer], rows, result);
   return absl::OkStatus();
 }
 
@@ -143,14 +172,7 @@ void Rank::RecordMoeLayer(int moe_layer, int64_t rows, RankResult& result) {
 absl::Status Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inputs,
                              RankResult& result) {
   const int64_t rows = batch.rows();
-  const LayerContext context{device_, stream_, config_, buffers_, rows};
-  const auto norm = [&](const float* weight) {
-    const MatView normed = Rows(buffers_.normed, rows);
-    device_.rms_norm(stream_, Rows(buffers_.hidden, rows), weight, config_.rms_norm_eps, normed);
-    if (buffers_.x.data != buffers_.normed.data) {
-      device_.convert(stream_, normed, Rows(buffers_.x, rows));
-    }
-  };
+  const bool decodes = rows > 0 && rows == inputs.batch.num_spans;
   result.routed.resize(rows * moe_layers_ * config_.experts_per_token);
   result.expert_rows.assign(int64_t{moe_layers_} * config_.experts, 0);
   result.run_rows.resize(moe_layers_);
@@ -160,11 +182,13 @@ absl::Status Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inpu
 
   device_.embed(stream_, weights_->embedding, buffers_.tokens, Rows(buffers_.hidden, rows));
   for (int layer = 0; layer < config_.layers; ++layer) {
-    const LayerWeights& weights = weights_->layers[layer];
-    norm(weights.input_norm);
-    RunAttention(context, weights.attention, kv_[layer], inputs, groups_);
-    norm(weights.post_attention_norm);
-    RETURN_IF_ERROR(RunFeedForward(layer, rows, result));
+    if (!decodes) {
+      GiveLayer(layer, rows, inputs);
+    } else if (!device_.replay(stream_, PieceKey(layer, rows, inputs.batch.max_keys))) {
+      GiveLayer(layer, rows, inputs);
+      device_.end_piece(stream_);
+    }
+    if (moe_layer_[layer] >= 0) RETURN_IF_ERROR(RunExperts(layer, rows, result));
     heartbeat_.fetch_add(1, std::memory_order_relaxed);
   }
   return absl::OkStatus();

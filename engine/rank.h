@@ -77,7 +77,9 @@ class Rank {
   absl::Status AllocateBuffers();
   AttentionInputs Upload(const RankBatch& batch);
   absl::Status RunLayers(const RankBatch& batch, const AttentionInputs& inputs, RankResult& result);
-  absl::Status RunFeedForward(int layer, int64_t rows, RankResult& result);
+  MoeRank AsMoeRank();
+  void GiveLayer(int layer, int64_t rows, const AttentionInputs& inputs);
+  absl::Status RunExperts(int layer, int64_t rows, RankResult& result);
   void RecordMoeLayer(int moe_layer, int64_t rows, RankResult& result);
   absl::Status SampleRows(const RankBatch& batch, RankResult& result);
 

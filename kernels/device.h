@@ -216,6 +216,15 @@ struct Device {
   // given since goes on meanwhile.
   const char* (*await_downloads)(Stream stream);
 
+  // --- pieces that come again -------------------------------------------------------------------
+  // A piece of work is verbs with arguments that `key` stands for: the same key, the same verbs,
+  // addresses and shapes; what lies at the addresses may change. `replay` gives the piece to the
+  // stream at once, if the device has kept it, and is true then. Else the caller gives the verbs,
+  // and then calls `end_piece`: the device may keep them. Between the two there are verbs only, no
+  // upload, download or waiting; pieces are not nested. (CUDA graphs.)
+  bool (*replay)(Stream stream, uint64_t key);
+  void (*end_piece)(Stream stream);
+
   // --- weights ----------------------------------------------------------------------------------
   size_t (*packed_bytes)(DType type, int64_t n, int64_t k);
   // `out` has type, n, k and data set. Converts when types differ (to bf16: nearest even).

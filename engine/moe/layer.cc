@@ -59,18 +59,6 @@ absl::Status AwaitLoans(const MoeRank& r) {
   return absl::OkStatus();
 }
 
-// The choices are on their way to the host when it returns.
-void Route(const MoeRank& r, const MoeWeights& weights, MatView normed) {
-  const MoeBuffers& w = r.buffers;
-  const MatView logits = Rows(w.router_logits, normed.rows);
-  const MatmulGroup product{&weights.router, 0, normed.rows, 0, 0};
-  r.device.matmul(r.stream, normed, &product, 1, logits, false);
-  r.device.route(r.stream, logits, r.router, weights.router_bias, w.expert_ids, w.expert_weights);
-  r.scratch.ids.resize(normed.rows * r.router.k);
-  r.device.download(r.stream, r.scratch.ids.data(), w.expert_ids,
-                    r.scratch.ids.size() * sizeof(int32_t));
-}
-
 // Every rank learns all counts and comes to the same split.
 absl::Status AssignRows(const MoeRank& r, const Replicas& replicas) {
   MoeScratch& s = r.scratch;
@@ -163,9 +151,20 @@ void RunMlp(const Device& device, Stream stream, const MlpWeights& weights, MatV
   device.matmul(stream, h, &down, 1, out, accumulate);
 }
 
+void RouteRows(const MoeRank& rank, const MoeWeights& weights, MatView normed) {
+  const MoeBuffers& w = rank.buffers;
+  const MatView logits = Rows(w.router_logits, normed.rows);
+  const MatmulGroup product{&weights.router, 0, normed.rows, 0, 0};
+  rank.device.matmul(rank.stream, normed, &product, 1, logits, false);
+  rank.device.route(rank.stream, logits, rank.router, weights.router_bias, w.expert_ids,
+                    w.expert_weights);
+}
+
 absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRows& rows) {
   const MoeWeights& weights = *layer.ranks[rank.comm.rank()];
-  Route(rank, weights, rows.normed);
+  rank.scratch.ids.resize(rows.x.rows * rank.router.k);
+  rank.device.download(rank.stream, rank.scratch.ids.data(), rank.buffers.expert_ids,
+                       rank.scratch.ids.size() * sizeof(int32_t));
   MatView shared;
   if (weights.shared.gate.data != nullptr) {
     // A GPU is busy with these while the host assigns rows.

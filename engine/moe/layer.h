@@ -73,15 +73,18 @@ struct MoeLayer {
 
 // What a feed-forward block reads and adds to: this rank's rows of the step.
 struct MoeRows {
-  MatView normed;  // f32 [rows, hidden], what the router reads
-  MatView x;       // act [rows, hidden], the same values, what the experts read
+  MatView x;       // act [rows, hidden], what the experts read
   MatView hidden;  // f32 [rows, hidden], the residual stream, added to
 };
 
-// rows.hidden += experts(rows.x), shared experts included. Collective: every rank calls it for the
-// same layer, with no rows too. Afterwards scratch.ids has the routing of this rank's rows, and
-// scratch.assignment, plan and timing tell what was decided and ran.
-// Errors are the communicator's and the device's.
+// Gives the stream the choice of experts for each row of `normed` [rows, hidden], f32: into
+// buffers.expert_ids and expert_weights.
+void RouteRows(const MoeRank& rank, const MoeWeights& weights, MatView normed);
+
+// rows.hidden += experts(rows.x), shared experts included, as RouteRows chose. Collective: every
+// rank calls it for the same layer, with no rows too. Afterwards scratch.ids has the routing of
+// this rank's rows, and scratch.assignment, plan and timing tell what was decided and ran. Errors
+// are the communicator's and the device's.
 absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRows& rows);
 
 // out = down(silu(gate x) * up x), f32; with `accumulate`, out += it.

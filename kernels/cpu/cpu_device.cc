@@ -39,6 +39,8 @@ Device MakeDevice(const char* kernels, Stream (*create_stream)(int unit, int thr
       .copy = CopyBytes,
       .synchronize = Synchronize,
       .await_downloads = Synchronize,
+      .replay = [](Stream, uint64_t) { return false; },
+      .end_piece = [](Stream) {},
       .packed_bytes = cpu::PackedBytes,
       .pack = cpu::Pack,
       .embed = cpu::Embed,

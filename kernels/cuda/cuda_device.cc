@@ -84,13 +84,11 @@ struct Verb<kVerb> {
   }
 };
 
-// Groups in the stream's working memory; null for the one that comes with the launch.
+// Groups in device memory; null for the one that comes with the launch.
 const TiledGroup* UploadGroups(CudaStream& stream, const TilePlan& plan) {
   if (plan.groups.size() <= 1) return nullptr;
   const size_t bytes = plan.groups.size() * sizeof(TiledGroup);
-  void* const memory = stream.Reserve(bytes);
-  if (memory != nullptr) stream.Upload(memory, plan.groups.data(), bytes);
-  return static_cast<const TiledGroup*>(memory);
+  return static_cast<const TiledGroup*>(stream.Constants(plan.groups.data(), bytes));
 }
 
 void MatmulGroups(Stream stream, MatView x, const MatmulGroup* groups, int64_t num_groups,
@@ -141,6 +139,8 @@ Device MakeDevice(const std::string& kernels) {
       .copy = Copy,
       .synchronize = Synchronize,
       .await_downloads = AwaitDownloads,
+      .replay = [](Stream stream, uint64_t key) { return StreamOf(stream).Replay(key); },
+      .end_piece = [](Stream stream) { StreamOf(stream).EndPiece(); },
       .packed_bytes = PackedBytes,
       .pack = PackWeights,
       .embed = Verb<Embed>::Run,

@@ -37,7 +37,7 @@ void* StagingRing::Take(cudaStream_t queue, size_t bytes, cudaError_t* error) {
   return room;
 }
 
-CudaStream::CudaStream(int unit) : unit_(unit) {
+CudaStream::CudaStream(int unit) : unit_(unit), pieces_(std::make_unique<Pieces>()) {
   Note("cudaSetDevice", cudaSetDevice(unit));
   if (Ready()) {
     Note("cudaStreamCreate", cudaStreamCreateWithFlags(&queue_, cudaStreamNonBlocking));
@@ -52,6 +52,7 @@ CudaStream::~CudaStream() {
   // Failed or not, what there is goes; errors have nobody left to hear them.
   cudaSetDevice(unit_);
   if (queue_ != nullptr) cudaStreamSynchronize(queue_);
+  pieces_.reset();
   uploads_.Destroy();
   if (pinned_ != nullptr) cudaFreeHost(pinned_);
   if (downloaded_ != nullptr) cudaEventDestroy(downloaded_);
@@ -127,8 +128,8 @@ const char* CudaStream::Synchronize() {
 void* CudaStream::Reserve(size_t bytes) {
   if (bytes <= working_bytes_) return working_;
   if (!Ready()) return nullptr;
-  // The queue may still work in it.
-  Note("kernels", cudaStreamSynchronize(queue_));
+  // The queue may still work in it, and so would what is kept.
+  Note("kernels", pieces_->Drop(queue_));
   if (working_ != nullptr) Note("cudaFree", cudaFree(working_));
   working_ = nullptr;
   working_bytes_ = 0;
@@ -136,6 +137,27 @@ void* CudaStream::Reserve(size_t bytes) {
   Note("working memory", cudaMalloc(&working_, bytes));
   if (working_ != nullptr) working_bytes_ = bytes;
   return working_;
+}
+
+const void* CudaStream::Constants(const void* from, size_t bytes) {
+  if (!pieces_->recording()) {
+    void* const memory = Reserve(bytes);
+    if (memory != nullptr) Upload(memory, from, bytes);
+    return memory;
+  }
+  void* memory = nullptr;
+  if (Ready()) Note("constants of a graph", pieces_->Constants(from, bytes, &memory));
+  return memory;
+}
+
+bool CudaStream::Replay(uint64_t key) {
+  bool given = false;
+  if (Ready()) Note("graph", pieces_->Replay(queue_, key, &given));
+  return given;
+}
+
+void CudaStream::EndPiece() {
+  if (Ready()) Note("graph", pieces_->End(queue_));
 }
 
 }  // namespace ballast::cuda

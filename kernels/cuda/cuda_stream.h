@@ -5,9 +5,12 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/pieces.h"
 #include "kernels/device.h"
 
 namespace ballast::cuda {
@@ -64,6 +67,13 @@ class CudaStream {
   // Working memory on the GPU for one verb: it is the next verb's too, which runs after it. Null:
   // it has failed.
   void* Reserve(size_t bytes);
+  // A copy of the host's bytes that one verb reads: in working memory, or, of a piece that is being
+  // recorded, in memory that stays as it does. Null: it has failed.
+  const void* Constants(const void* from, size_t bytes);
+
+  // Device::replay and end_piece.
+  bool Replay(uint64_t key);
+  void EndPiece();
 
  private:
   struct Arrival {
@@ -86,6 +96,7 @@ class CudaStream {
   cudaEvent_t downloaded_ = nullptr;  // the last of them
   void* working_ = nullptr;
   size_t working_bytes_ = 0;
+  std::unique_ptr<Pieces> pieces_;
   std::string failure_;
 };
 

@@ -12,12 +12,14 @@
 
 #include "kernels/cuda/emulator/grid.h"
 #include "kernels/cuda/emulator/machine.h"
+#include "kernels/cuda/emulator/runtime.h"
 
 namespace ballast::emulator {
 namespace {
 
 thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local int captures = 0;
 
 // Events that are given out, so that a stale handle is an error and no crash.
 class Events {
@@ -44,6 +46,25 @@ class Events {
 };
 Events events;
 
+// Whether `bytes` from where `range` begins are device memory, or memory of the host.
+bool Fits(const Range& range, size_t bytes, bool on_device) {
+  if ((range.kind == MemoryKind::kDevice) != on_device) return false;
+  return range.kind == MemoryKind::kPageable || bytes <= range.bytes_left;
+}
+
+// What may not be called by a thread that records a graph.
+bool IsUnsafe() { return captures > 0; }
+
+// Waits for the device first, as the real ones do.
+cudaError_t Release(MemoryKind kind, void* memory) {
+  if (IsUnsafe()) return Answer(cudaErrorStreamCaptureUnsupported);
+  if (memory == nullptr) return cudaSuccess;
+  AllStreams().DrainDevice(current_device);
+  return Machine::Get().Free(kind, memory) ? cudaSuccess : Answer(cudaErrorInvalidValue);
+}
+
+}  // namespace
+
 Streams& AllStreams() { return Machine::Get().streams(); }
 
 cudaError_t Answer(cudaError_t error) {
@@ -51,7 +72,6 @@ cudaError_t Answer(cudaError_t error) {
   return error;
 }
 
-// What the current device has failed with before, for all calls that come later.
 cudaError_t Sticky() {
   return AllStreams().Fault(current_device).empty() ? cudaSuccess : cudaErrorLaunchFailure;
 }
@@ -61,20 +81,7 @@ Stream* ToStream(cudaStream_t handle) {
   return stream != nullptr && AllStreams().Has(stream) ? stream : nullptr;
 }
 
-// Whether `bytes` from where `range` begins are device memory, or memory of the host.
-bool Fits(const Range& range, size_t bytes, bool on_device) {
-  if ((range.kind == MemoryKind::kDevice) != on_device) return false;
-  return range.kind == MemoryKind::kPageable || bytes <= range.bytes_left;
-}
-
-// Waits for the device first, as the real ones do.
-cudaError_t Release(MemoryKind kind, void* memory) {
-  if (memory == nullptr) return cudaSuccess;
-  AllStreams().DrainDevice(current_device);
-  return Machine::Get().Free(kind, memory) ? cudaSuccess : Answer(cudaErrorInvalidValue);
-}
-
-}  // namespace
+void CountCaptures(int more) { captures += more; }
 
 cudaError_t EnqueueLaunch(const char* name, const BlockShape& shape, cudaStream_t stream,
                           std::function<void()> body) {
@@ -123,6 +130,7 @@ cudaError_t cudaGetDevice(int* device) {
 }
 
 cudaError_t cudaDeviceSynchronize() {
+  if (IsUnsafe()) return Answer(cudaErrorStreamCaptureUnsupported);
   AllStreams().DrainDevice(current_device);
   return Answer(Sticky());
 }
@@ -135,6 +143,7 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   *memory = nullptr;
+  if (IsUnsafe()) return Answer(cudaErrorStreamCaptureUnsupported);
   if (bytes == 0) return cudaSuccess;
   *memory = Machine::Get().Allocate(MemoryKind::kDevice, current_device, bytes);
   return *memory == nullptr ? Answer(cudaErrorMemoryAllocation) : cudaSuccess;
@@ -166,6 +175,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   Stream* const queue = ToStream(stream);
   if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  if (queue->capture != nullptr) return Answer(cudaErrorStreamCaptureUnsupported);
   AllStreams().Drain(queue);
   return Answer(Sticky());
 }
@@ -173,6 +183,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   Stream* const queue = ToStream(stream);
   if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  if (queue->capture != nullptr) return Answer(cudaErrorStreamCaptureUnsupported);
   AllStreams().RunOne();
   if (Sticky() != cudaSuccess) return Answer(Sticky());
   return AllStreams().Idle(*queue) ? cudaSuccess : cudaErrorNotReady;
@@ -192,13 +203,14 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   if (!Fits(target, bytes, to_device) || !Fits(source, bytes, from_device)) {
     return Answer(cudaErrorInvalidValue);
   }
+  const bool pageable =
+      target.kind == MemoryKind::kPageable || source.kind == MemoryKind::kPageable;
+  if (pageable && queue->capture != nullptr) return Answer(cudaErrorStreamCaptureUnsupported);
   AllStreams().Enqueue(queue, {[to, from, bytes] {
                          std::memcpy(to, from, bytes);
                          return std::string();
                        }});
-  if (target.kind == MemoryKind::kPageable || source.kind == MemoryKind::kPageable) {
-    AllStreams().Drain(queue);
-  }
+  if (pageable) AllStreams().Drain(queue);
   return cudaSuccess;
 }
 
@@ -228,6 +240,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::shared_ptr<Event> held = events.Find(event);
   Stream* const queue = ToStream(stream);
   if (held == nullptr || queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  if (queue->capture != nullptr) return Answer(cudaErrorStreamCaptureUnsupported);
   AllStreams().Record(queue, held);
   return cudaSuccess;
 }
@@ -236,6 +249,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const std::shared_ptr<Event> held = events.Find(event);
   Stream* const queue = ToStream(stream);
   if (held == nullptr || queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
+  if (queue->capture != nullptr) return Answer(cudaErrorStreamCaptureUnsupported);
   if (flags != 0) return Answer(cudaErrorInvalidValue);
   AllStreams().WaitFor(queue, held);
   return cudaSuccess;

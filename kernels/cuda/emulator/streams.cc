@@ -26,6 +26,7 @@ bool Streams::Has(const Stream* stream) {
 }
 
 void Streams::Enqueue(Stream* stream, Operation operation) {
+  if (stream->capture != nullptr) return stream->capture->push_back(std::move(operation));
   const std::lock_guard lock(mutex_);
   stream->queue.push_back(std::move(operation));
   changed_.notify_all();

@@ -32,6 +32,8 @@ struct Operation {
 
 struct Stream {
   int device = 0;
+  // Where what is enqueued is recorded instead (graphs.cc); null: nowhere. Its own thread's.
+  std::unique_ptr<std::vector<Operation>> capture;
   std::deque<Operation> queue;
   bool running = false;  // its front is being run
 };
