@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -22,6 +23,10 @@ struct Setting {
   std::string model;
   std::string compute;
 };
+// For the names that ctest shows.
+inline void PrintTo(const Setting& setting, std::ostream* out) {
+  *out << setting.model << ", " << setting.compute;
+}
 
 // A third of the requests is greedy, the others draw with filters and penalties; a quarter asks
 // for the prompt's log-probabilities too.

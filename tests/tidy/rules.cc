@@ -83,7 +83,7 @@ const std::vector<Room>& Rooms() {
         "engine/tokenizer/",
         "kernels/device.h",
         "kernels/cpu/cpu_device.h"}},
-      {"tests/", {"kernels/", "engine/", "server/", "tests/", "tools/"}},
+      {"tests/", {"kernels/", "engine/", "server/", "tests/", "bench/", "tools/"}},
       {"bench/", {"kernels/", "engine/", "server/", "bench/", "tools/"}},
       {"tools/", {"kernels/", "engine/", "tools/"}},
   };
@@ -114,7 +114,8 @@ const std::vector<LibraryRoom>& LibraryRoomTable() {
       {{"utf8proc"}, {"engine/tokenizer/", "server/"}},
       {{"immintrin.h", "x86intrin.h"}, {"kernels/cpu/", "bench/machine_limits"}},
       {{"cuda", "cublas", "mma.h", "cooperative_groups"},
-       {"kernels/cuda/", "tests/kernels/cuda/", "engine/comm/nccl", "tests/engine/comm/nccl"}},
+       {"kernels/cuda/", "tests/kernels/cuda/", "bench/cuda/", "engine/comm/nccl",
+        "tests/engine/comm/nccl"}},
       {{"nccl"},
        {"engine/comm/nccl", "kernels/cuda/emulator/", "tests/engine/comm/nccl",
         "tests/kernels/cuda/emulator/"}},
@@ -341,6 +342,7 @@ std::vector<Finding> MirroredTests(const std::vector<SourceFile>& sources) {
                                                              "tests/tidy/",
                                                              "tests/fuzz/",
                                                              "tests/engine/golden_test.cc",
+                                                             "tests/engine/gpu_model_test.cc",
                                                              "tests/engine/invariance_test.cc",
                                                              "tests/server/grpc_"};
   std::set<std::string, std::less<>> tested;  // "engine/moe/router"

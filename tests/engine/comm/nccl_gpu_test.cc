@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "tests/engine/comm/nccl_ranks.h"
+#include "tests/support/gpus.h"
 
 namespace ballast {
 namespace {
@@ -24,15 +25,13 @@ constexpr milliseconds kLong = std::chrono::minutes(1);
 class NcclGpu : public testing::Test {
  protected:
   void SetUp() override {
-    if (FindGpus().device == nullptr) GTEST_SKIP() << FindGpus().problem;
-    if (Gpus().units() < 2) GTEST_SKIP() << "found one GPU, expected two or more";
+    if (const std::string few = test::TooFewGpus(2); !few.empty()) GTEST_SKIP() << few;
     ranks_ = std::min(Gpus().units(), 4);
   }
   int ranks_ = 0;
 };
 
 TEST(NcclOneGpu, ARankAloneGathersItsOwn) {
-  if (FindGpus().device == nullptr) GTEST_SKIP() << FindGpus().problem;
   RunRanks(1, kLong, [](NcclCommunicator& comm) {
     for (int32_t round = 0; round < 20; ++round) {
       std::vector<int32_t> all(2);
