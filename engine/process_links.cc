@@ -25,6 +25,7 @@ class LentRows final : public Communicator {
                             std::vector<const void*>& received) override {
     return rows_.ExchangeRows(matrix, give, receive_counts, received);
   }
+  void Fail(const absl::Status& why) override { rows_.Fail(why); }
 
  private:
   Communicator& rows_;
@@ -39,6 +40,7 @@ class LentWeights final : public WeightExchange {
   }
   absl::Status AwaitReceived() override { return weights_.AwaitReceived(); }
   absl::Status AwaitSent() override { return weights_.AwaitSent(); }
+  void Fail(const absl::Status& why) override { weights_.Fail(why); }
 
  private:
   WeightExchange& weights_;
@@ -87,8 +89,8 @@ absl::Status ProcessLinks::ConnectRows(const Meeting& meeting, const Device& dev
 
 absl::Status ProcessLinks::ConnectWeights(const Meeting& meeting, const Device& device) {
   ASSIGN_OR_RETURN(weights_, GlooMesh::Connect(meeting, "weights"));
-  gloo_weights_ = std::make_unique<GlooWeights>(*weights_, device, UnitOfRank(device, group_.rank),
-                                                kExchangeDeadline);
+  lending_ = std::make_unique<GlooWeights>(*weights_, device, UnitOfRank(device, group_.rank),
+                                           kExchangeDeadline);
   return absl::OkStatus();
 }
 
@@ -103,7 +105,7 @@ absl::Status ProcessLinks::ConnectNccl(const Device& device) {
   meeting.limit = group_.connect_limit;
   ASSIGN_OR_RETURN(rows_, MakeNcclCommunicator(meeting, device, kExchangeDeadline));
   meeting.purpose = "weights";
-  ASSIGN_OR_RETURN(nccl_weights_, MakeNcclWeights(meeting, device, kExchangeDeadline));
+  ASSIGN_OR_RETURN(lending_, MakeNcclWeights(meeting, device, kExchangeDeadline));
   return absl::OkStatus();
 }
 
@@ -112,8 +114,7 @@ std::unique_ptr<Communicator> ProcessLinks::LendRows() {
 }
 
 std::unique_ptr<WeightExchange> ProcessLinks::LendWeights() {
-  if (nccl_weights_ != nullptr) return std::make_unique<LentWeights>(*nccl_weights_);
-  return std::make_unique<LentWeights>(*gloo_weights_);
+  return std::make_unique<LentWeights>(*lending_);
 }
 
 void ProcessLinks::Fail(const absl::Status& why) {
@@ -122,15 +123,19 @@ void ProcessLinks::Fail(const absl::Status& why) {
   failure_ = why;
   failed_.notify_all();
   plans_->Fail(why);
-  if (weights_ != nullptr) weights_->Fail(why);
-  if (nccl_weights_ != nullptr) nccl_weights_->Fail(why);
+  lending_->Fail(why);
   migration_->Fail(why);
   if (rows_ != nullptr) rows_->Fail(why);
 }
 
 void ProcessLinks::CloseRows() {
-  const std::lock_guard lock(mutex_);
-  rows_.reset();
+  std::unique_ptr<StampedCommunicator> closed;
+  {
+    const std::lock_guard lock(mutex_);
+    closed = std::move(rows_);
+  }
+  // One over NCCL would wait for the others to part as well.
+  if (closed != nullptr) closed->Fail(absl::CancelledError("the rank has ended"));
 }
 
 absl::Status ProcessLinks::failure() const {

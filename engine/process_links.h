@@ -69,8 +69,7 @@ class ProcessLinks {
   std::unique_ptr<GlooMesh> plans_;
   std::unique_ptr<GlooMesh> migration_;
   std::unique_ptr<GlooMesh> weights_;          // null: over NCCL
-  std::unique_ptr<NcclWeights> nccl_weights_;  // null: over Gloo
-  std::unique_ptr<GlooWeights> gloo_weights_;  // over weights_
+  std::unique_ptr<WeightExchange> lending_;    // over weights_, or NCCL
   std::unique_ptr<StampedCommunicator> rows_;  // null: closed
   mutable std::mutex mutex_;
   mutable std::condition_variable failed_;

@@ -78,6 +78,17 @@ Ranks::~Ranks() {
   if (!parts_.weights.empty()) Disconnect({std::move(parts_.comms), std::move(parts_.weights)});
 }
 
+absl::Status Ranks::RunRank(size_t index) {
+  Rank& rank = *ranks_[index];
+  absl::Status status = rank.RunStep(*plan_, result_->ranks[static_cast<size_t>(rank.rank())]);
+  if (!status.ok()) {
+    // The others must not wait for it.
+    for (const std::unique_ptr<Communicator>& comm : parts_.comms) comm->Fail(status);
+    for (const std::unique_ptr<WeightExchange>& weights : parts_.weights) weights->Fail(status);
+  }
+  return status;
+}
+
 void Ranks::Serve(size_t index) {
   uint64_t served = 0;
   while (true) {
@@ -87,8 +98,7 @@ void Ranks::Serve(size_t index) {
       if (stop_) return;
       served = step_;
     }
-    Rank& rank = *ranks_[index];
-    statuses_[index] = rank.RunStep(*plan_, result_->ranks[static_cast<size_t>(rank.rank())]);
+    statuses_[index] = RunRank(index);
     const std::lock_guard lock(mutex_);
     if (--busy_ == 0) finished_.notify_one();
   }
@@ -99,7 +109,7 @@ absl::Status Ranks::TakeChanges(const StepPlan& plan) {
   for (const LayerChange& change : plan.changes) {
     for (const std::unique_ptr<Rank>& rank : ranks_) {
       RETURN_IF_ERROR(
-          rank->experts().Adopt(change.layer, ExpertsOfRank(change.placement, rank->rank())));
+          rank->AdoptExperts(change.layer, ExpertsOfRank(change.placement, rank->rank())));
     }
     BuildReplicas(change.placement, parts_.checkpoint->config().experts, parts_.node,
                   balance_.layers[static_cast<size_t>(change.layer)]);
@@ -118,7 +128,7 @@ absl::Status Ranks::RunStep(const StepPlan& plan, StepResult& result) {
     ++step_;
   }
   started_.notify_all();
-  statuses_[0] = ranks_[0]->RunStep(plan, result.ranks[static_cast<size_t>(parts_.first)]);
+  statuses_[0] = RunRank(0);
   {
     std::unique_lock lock(mutex_);
     finished_.wait(lock, [this] { return busy_ == 0; });

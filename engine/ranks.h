@@ -60,6 +60,7 @@ class Ranks : public World {
   explicit Ranks(RanksParts parts);
   absl::Status TakeChanges(const StepPlan& plan);
   void Serve(size_t index);
+  absl::Status RunRank(size_t index);
 
   RanksParts parts_;
   Balance balance_;

@@ -38,6 +38,9 @@ class Communicator {
   virtual absl::Status ExchangeRows(MatView matrix, const RowLists& give,
                                     std::span<const int32_t> receive_counts,
                                     std::vector<const void*>& received) = 0;
+
+  // Ends a call under way and all later ones with `why`. The first counts. Any thread.
+  virtual void Fail(const absl::Status& why) = 0;
 };
 
 }  // namespace ballast

@@ -25,6 +25,7 @@ class GlooWeights final : public WeightExchange {
                      std::span<const WeightBlock> received) override;
   absl::Status AwaitReceived() override;
   absl::Status AwaitSent() override;
+  void Fail(const absl::Status& why) override { mesh_.Fail(why); }
 
  private:
   GlooMesh& mesh_;

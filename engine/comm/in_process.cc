@@ -10,14 +10,14 @@
 namespace ballast {
 namespace {
 
-// A barrier that can fail: once a rank is late, all present and later calls fail.
+// A barrier that can fail: once a rank is late or said to be lost, all calls fail.
 class Barrier {
  public:
   Barrier(int ranks, std::chrono::milliseconds deadline) : ranks_(ranks), deadline_(deadline) {}
 
   absl::Status Arrive() {
     std::unique_lock lock(mutex_);
-    if (broken_) return Broken();
+    if (!broken_.ok()) return broken_;
     const uint64_t round = round_;
     if (++arrived_ == ranks_) {
       arrived_ = 0;
@@ -25,17 +25,22 @@ class Barrier {
       changed_.notify_all();
       return absl::OkStatus();
     }
-    changed_.wait_for(lock, deadline_, [&] { return round_ != round || broken_; });
+    changed_.wait_for(lock, deadline_, [&] { return round_ != round || !broken_.ok(); });
     if (round_ != round) return absl::OkStatus();
-    broken_ = true;
-    changed_.notify_all();
-    return Broken();
+    Break(absl::DeadlineExceededError(absl::StrCat(
+        "exchange between ranks: a rank did not come within ", deadline_.count(), " ms")));
+    return broken_;
+  }
+
+  void Fail(const absl::Status& why) {
+    const std::lock_guard lock(mutex_);
+    Break(why);
   }
 
  private:
-  absl::Status Broken() const {
-    return absl::DeadlineExceededError(absl::StrCat(
-        "exchange between ranks: a rank did not come within ", deadline_.count(), " ms"));
+  void Break(const absl::Status& why) {
+    if (broken_.ok()) broken_ = why;
+    changed_.notify_all();
   }
 
   const int ranks_;
@@ -44,7 +49,7 @@ class Barrier {
   std::condition_variable changed_;
   int arrived_ = 0;
   uint64_t round_ = 0;
-  bool broken_ = false;
+  absl::Status broken_;
 };
 
 // What a rank shows the others in a call. Written before the barrier, read after it.
@@ -103,6 +108,8 @@ class InProcess final : public Communicator {
     }
     return absl::OkStatus();
   }
+
+  void Fail(const absl::Status& why) override { group_->barrier.Fail(why); }
 
  private:
   absl::StatusOr<const std::vector<Shown>*> Show(Shown mine) {

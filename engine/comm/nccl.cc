@@ -230,7 +230,7 @@ absl::StatusOr<std::unique_ptr<NcclCommunicator>> OverNccl::Shrink(std::span<con
   return std::make_unique<OverNccl>(std::move(link), deadline_);
 }
 
-class WeightsOverNccl final : public NcclWeights {
+class WeightsOverNccl final : public WeightExchange {
  public:
   WeightsOverNccl(std::unique_ptr<NcclLink> link, milliseconds deadline)
       : link_(std::move(link)), deadline_(deadline) {}
@@ -283,9 +283,9 @@ absl::StatusOr<std::unique_ptr<NcclCommunicator>> MakeNcclCommunicator(const Ncc
   return std::make_unique<OverNccl>(std::move(link), deadline);
 }
 
-absl::StatusOr<std::unique_ptr<NcclWeights>> MakeNcclWeights(const NcclMeeting& meeting,
-                                                             const Device& device,
-                                                             milliseconds deadline) {
+absl::StatusOr<std::unique_ptr<WeightExchange>> MakeNcclWeights(const NcclMeeting& meeting,
+                                                                const Device& device,
+                                                                milliseconds deadline) {
   ASSIGN_OR_RETURN(std::unique_ptr<NcclLink> link, NcclLink::Connect(meeting, device));
   return std::make_unique<WeightsOverNccl>(std::move(link), deadline);
 }

@@ -44,19 +44,14 @@ class NcclCommunicator : public StampedCommunicator {
       std::span<const int> lost, std::chrono::milliseconds limit) = 0;
 };
 
-// Weights, over a communicator and a stream of their own: rows do not wait for them.
-class NcclWeights : public WeightExchange {
- public:
-  virtual void Fail(const absl::Status& why) = 0;
-};
-
 // Collective: every rank makes the same ones in the same order. `device` is FindGpus()'s and
 // outlives them. DEADLINE_EXCEEDED: not all came within the meeting's limit; INVALID_ARGUMENT: what
 // NCCL refuses, such as two ranks on one GPU; FAILED_PRECONDITION: an NCCL that is too old.
 absl::StatusOr<std::unique_ptr<NcclCommunicator>> MakeNcclCommunicator(
     const NcclMeeting& meeting, const Device& device, std::chrono::milliseconds deadline);
-absl::StatusOr<std::unique_ptr<NcclWeights>> MakeNcclWeights(const NcclMeeting& meeting,
-                                                             const Device& device,
-                                                             std::chrono::milliseconds deadline);
+// Weights go over a communicator and a stream of their own: rows do not wait for them.
+absl::StatusOr<std::unique_ptr<WeightExchange>> MakeNcclWeights(const NcclMeeting& meeting,
+                                                                const Device& device,
+                                                                std::chrono::milliseconds deadline);
 
 }  // namespace ballast

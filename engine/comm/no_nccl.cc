@@ -16,7 +16,7 @@ absl::StatusOr<std::unique_ptr<NcclCommunicator>> MakeNcclCommunicator(
   return Missing();
 }
 
-absl::StatusOr<std::unique_ptr<NcclWeights>> MakeNcclWeights(
+absl::StatusOr<std::unique_ptr<WeightExchange>> MakeNcclWeights(
     const NcclMeeting& /*meeting*/, const Device& /*device*/,
     std::chrono::milliseconds /*deadline*/) {
   return Missing();

@@ -24,8 +24,6 @@ class StampedCommunicator : public Communicator {
  public:
   // Before the first call of a step. The caller's thread.
   virtual void BeginStep(const StepStamp& stamp) = 0;
-  // Ends a call under way and all later ones with `why`. The first counts. Any thread.
-  virtual void Fail(const absl::Status& why) = 0;
 };
 
 // Stands before the numbers.

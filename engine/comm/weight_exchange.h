@@ -26,6 +26,8 @@ class WeightExchange {
                              std::span<const WeightBlock> received) = 0;
   virtual absl::Status AwaitReceived() = 0;
   virtual absl::Status AwaitSent() = 0;
+  // Ends a call under way and all later ones with `why`. The first counts. Any thread.
+  virtual void Fail(const absl::Status& why) = 0;
 };
 
 }  // namespace ballast

@@ -71,6 +71,16 @@ TEST(InProcess, AMissingRankFailsTheCallAndEveryLaterOne) {
   EXPECT_FALSE(comms[1]->AllGather(std::vector<int32_t>{1}, all).ok());
 }
 
+TEST(InProcess, FailEndsACallThatWaitsAndEveryLaterOne) {
+  auto comms = MakeInProcessCommunicators(2, std::chrono::minutes(10));
+  const absl::Status why = absl::InternalError("GPU 1: it is gone");
+  std::thread failing([&] { comms[1]->Fail(why); });
+  std::vector<int32_t> all(2);
+  EXPECT_EQ(comms[0]->AllGather(std::vector<int32_t>{1}, all), why);
+  failing.join();
+  EXPECT_EQ(comms[1]->AllGather(std::vector<int32_t>{1}, all), why);
+}
+
 TEST(InProcess, OneRankTalksToItself) {
   auto comms = MakeInProcessCommunicators(1, std::chrono::minutes(1));
   std::vector<int32_t> all(1);
