@@ -11,7 +11,15 @@
 namespace ballast {
 namespace {
 
-// Of a layer in a step that only decodes: what verbs it gives depends on nothing else.
+bool AreAlike(const PackedMatrix& a, const PackedMatrix& b) {
+  return a.type == b.type && a.n == b.n && a.k == b.k;
+}
+bool AreAlike(const MlpWeights& a, const MlpWeights& b) {
+  return AreAlike(a.gate, b.gate) && AreAlike(a.up, b.up) && AreAlike(a.down, b.down);
+}
+
+// Of a layer in a step that only decodes, or the first of all that are one piece: what verbs it
+// gives depends on nothing else.
 uint64_t PieceKey(int layer, int64_t rows, int32_t max_keys) {
   return static_cast<uint64_t>(layer) << 48 | static_cast<uint64_t>(rows) << 32 |
          static_cast<uint32_t>(max_keys);
@@ -54,6 +62,7 @@ absl::StatusOr<std::unique_ptr<Rank>> Rank::Create(
   ASSIGN_OR_RETURN(rank->experts_, ExpertStore::Create(std::move(slots), spares, largest, device,
                                                        rank->stream_, *rank->weights_));
   RETURN_IF_ERROR(rank->AllocateBuffers());
+  rank->MakeTables();
   return rank;
 }
 
@@ -114,12 +123,47 @@ AttentionInputs Rank::Upload(const RankBatch& batch) {
   return {spans, buffers_.kv_slots, buffers_.cos_sin};
 }
 
-MoeRank Rank::AsMoeRank() {
-  return {device_, stream_,           comm_,       config_.router, balance_.costs, buffers_.moe,
+// What the host can reach it plans itself, and measures.
+void Rank::MakeTables() {
+  if (comm_.size() > 1 || device_.host_memory || options_.slowdown > 1) return;
+  std::vector<ExpertTable> tables(config_.layers);
+  for (const int layer : MoeLayers(config_)) {
+    ExpertTable& table = tables[layer];
+    table.experts = buffers_.experts + int64_t{moe_layer_[layer]} * config_.experts;
+    table.count = config_.experts;
+    for (const MlpWeights& slot : weights_->layers[layer].moe.slots) {
+      if (slot.gate.data == nullptr) continue;
+      if (table.shape.gate.data == nullptr) table.shape = slot;
+      if (!AreAlike(slot, table.shape)) return;
+    }
+  }
+  tables_ = std::move(tables);
+  for (const int layer : MoeLayers(config_)) UploadTable(layer);
+}
+
+void Rank::UploadTable(int layer) {
+  std::vector<MlpWeights> list(config_.experts);
+  for (int expert = 0; expert < config_.experts; ++expert) {
+    if (const MlpWeights* held = experts_->Find(layer, expert)) list[expert] = *held;
+  }
+  device_.upload(stream_, buffers_.experts + int64_t{moe_layer_[layer]} * config_.experts,
+                 list.data(), list.size() * sizeof(MlpWeights));
+}
+
+absl::Status Rank::AdoptExperts(int layer, std::span<const int32_t> experts) {
+  RETURN_IF_ERROR(experts_->Adopt(layer, experts));
+  if (!tables_.empty()) UploadTable(layer);
+  return absl::OkStatus();
+}
+
+MoeRank Rank::AsMoeRank(int layer, int64_t rows) {
+  MoeBuffers buffers = buffers_.moe;
+  buffers.expert_ids += moe_layer_[layer] * rows * config_.experts_per_token;
+  return {device_, stream_,           comm_,       config_.router, balance_.costs, buffers,
           moe_,    options_.slowdown, loans_.get()};
 }
 
-// A layer up to where ranks exchange rows; a dense layer to its end.
+// A layer up to where ranks exchange rows; one whose experts are all here to its end.
 void Rank::GiveLayer(int layer, int64_t rows, const AttentionInputs& inputs) {
   const LayerWeights& weights = weights_->layers[layer];
   const MatView hidden = Rows(buffers_.hidden, rows);
@@ -133,29 +177,48 @@ void Rank::GiveLayer(int layer, int64_t rows, const AttentionInputs& inputs) {
   RunAttention({device_, stream_, config_, buffers_, rows}, weights.attention, kv_[layer], inputs,
                groups_);
   norm(weights.post_attention_norm);
-  if (moe_layer_[layer] >= 0) {
-    RouteRows(AsMoeRank(), weights.moe, normed);
-  } else {
+  if (moe_layer_[layer] < 0) {
     RunMlp(device_, stream_, weights.dense, x, buffers_.moe.mlp, hidden, /*accumulate=*/true);
+    return;
   }
+  const MoeRank rank = AsMoeRank(layer, rows);
+  RouteRows(rank, weights.moe, normed);
+  if (!tables_.empty()) RunTableLayer(rank, weights.moe, tables_[layer], {x, hidden});
 }
 
 absl::Status Rank::RunExperts(int layer, int64_t rows, RankResult& result) {
   MoeLayer own_layer{balance_.layers[layer], peers_[layer], {}};
   if (loans_ != nullptr) own_layer.shapes = shapes_[layer];
-  RETURN_IF_ERROR(
-      RunMoeLayer(AsMoeRank(), own_layer, {Rows(buffers_.x, rows), Rows(buffers_.hidden, rows)}));
-  RecordMoeLayer(moe_layer_[layer], rows, result);
+  RETURN_IF_ERROR(RunMoeLayer(AsMoeRank(layer, rows), own_layer,
+                              {Rows(buffers_.x, rows), Rows(buffers_.hidden, rows)}));
+  RecordRouting(moe_layer_[layer], moe_.ids, result);
+  RecordMoeLayer(moe_layer_[layer], result);
   return absl::OkStatus();
 }
 
-void Rank::RecordMoeLayer(int moe_layer, int64_t rows, RankResult& result) {
+void Rank::RecordRouting(int moe_layer, std::span<const int32_t> ids, RankResult& result) const {
   const int64_t k = config_.experts_per_token;
-  for (int64_t i = 0; i < rows * k; ++i) {
-    result.routed[(i / k * moe_layers_ + moe_layer) * k + i % k] =
-        static_cast<uint16_t>(moe_.ids[i]);
-    ++result.expert_rows[int64_t{moe_layer} * config_.experts + moe_.ids[i]];
+  for (int64_t i = 0; i < static_cast<int64_t>(ids.size()); ++i) {
+    result.routed[(i / k * moe_layers_ + moe_layer) * k + i % k] = static_cast<uint16_t>(ids[i]);
+    ++result.expert_rows[int64_t{moe_layer} * config_.experts + ids[i]];
   }
+}
+
+// Nothing was decided, and no time measured: a rank alone has nothing to balance.
+absl::Status Rank::RecordTableLayers(int64_t rows, RankResult& result) {
+  RETURN_IF_ERROR(Synchronize(device_, stream_));
+  const size_t choices = rows * config_.experts_per_token;
+  const std::span<const int32_t> ids(moe_.ids);
+  for (int layer = 0; layer < moe_layers_; ++layer) {
+    RecordRouting(layer, ids.subspan(layer * choices, choices), result);
+    result.run_rows[layer] = static_cast<int64_t>(choices);
+    result.timings[layer] = {};
+    result.balance[layer] = {};
+  }
+  return absl::OkStatus();
+}
+
+void Rank::RecordMoeLayer(int moe_layer, RankResult& result) const {
   const Assignment& decided = moe_.assignment;
   LayerBalance& balance = result.balance[moe_layer];
   balance = {};
@@ -181,15 +244,21 @@ absl::Status Rank::RunLayers(const RankBatch& batch, const AttentionInputs& inpu
   moe_.wait_seconds = 0;
 
   device_.embed(stream_, weights_->embedding, buffers_.tokens, Rows(buffers_.hidden, rows));
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    if (!decodes) {
-      GiveLayer(layer, rows, inputs);
-    } else if (!device_.replay(stream_, PieceKey(layer, rows, inputs.batch.max_keys))) {
-      GiveLayer(layer, rows, inputs);
-      device_.end_piece(stream_);
+  const int together = tables_.empty() ? 1 : config_.layers;  // layers of a piece
+  for (int first = 0; first < config_.layers; first += together) {
+    if (!decodes || !device_.replay(stream_, PieceKey(first, rows, inputs.batch.max_keys))) {
+      for (int i = 0; i < together; ++i) GiveLayer(first + i, rows, inputs);
+      if (decodes) device_.end_piece(stream_);
     }
-    if (moe_layer_[layer] >= 0) RETURN_IF_ERROR(RunExperts(layer, rows, result));
+    if (tables_.empty() && moe_layer_[first] >= 0) {
+      RETURN_IF_ERROR(RunExperts(first, rows, result));
+    }
     heartbeat_.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (!tables_.empty()) {
+    moe_.ids.resize(moe_layers_ * rows * config_.experts_per_token);
+    device_.download(stream_, moe_.ids.data(), buffers_.moe.expert_ids,
+                     moe_.ids.size() * sizeof(int32_t));
   }
   return absl::OkStatus();
 }
@@ -224,6 +293,7 @@ absl::Status Rank::RunStep(const StepPlan& plan, RankResult& result) {
   const RankBatch& batch = plan.ranks[options_.rank];
   RETURN_IF_ERROR(RunLayers(batch, Upload(batch), result));
   RETURN_IF_ERROR(SampleRows(batch, result));
+  if (!tables_.empty()) RETURN_IF_ERROR(RecordTableLayers(batch.rows(), result));
   result.wait_seconds = moe_.wait_seconds;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return absl::OkStatus();

@@ -61,8 +61,10 @@ class Rank {
   absl::Status ConnectRemote(const Checkpoint& checkpoint, WeightExchange& exchange);
 
   int rank() const { return options_.rank; }
-  // The experts that stand here, and their changes.
+  // The experts that stand here, and those that are to come.
   ExpertStore& experts() { return *experts_; }
+  // As ExpertStore::Adopt.
+  absl::Status AdoptExperts(int layer, std::span<const int32_t> experts);
 
   // Runs this rank's share of the plan, with no rows too. Collective. Nothing on the device is
   // allocated. Errors are the communicator's and the device's; the result is then meaningless.
@@ -77,10 +79,14 @@ class Rank {
   absl::Status AllocateBuffers();
   AttentionInputs Upload(const RankBatch& batch);
   absl::Status RunLayers(const RankBatch& batch, const AttentionInputs& inputs, RankResult& result);
-  MoeRank AsMoeRank();
+  void MakeTables();
+  void UploadTable(int layer);
+  MoeRank AsMoeRank(int layer, int64_t rows);
   void GiveLayer(int layer, int64_t rows, const AttentionInputs& inputs);
   absl::Status RunExperts(int layer, int64_t rows, RankResult& result);
-  void RecordMoeLayer(int moe_layer, int64_t rows, RankResult& result);
+  void RecordRouting(int moe_layer, std::span<const int32_t> ids, RankResult& result) const;
+  void RecordMoeLayer(int moe_layer, RankResult& result) const;
+  absl::Status RecordTableLayers(int64_t rows, RankResult& result);
   absl::Status SampleRows(const RankBatch& batch, RankResult& result);
 
   const ModelConfig& config_;
@@ -95,6 +101,8 @@ class Rank {
   Workspace buffers_;
   std::vector<KvCache> kv_;     // [layers]
   std::vector<int> moe_layer_;  // [layers] its number among the MoE layers; -1: dense
+  // [layers] of a rank alone, whose device then runs a step without the host; else empty.
+  std::vector<ExpertTable> tables_;
   int moe_layers_ = 0;
   std::vector<std::vector<const MoeWeights*>> peers_;  // [layers][ranks] null: out of reach
   std::unique_ptr<ExpertLoans> loans_;                 // null: all ranks are within reach

@@ -56,9 +56,10 @@ void PlanFeedForward(const ModelConfig& c, DType act, int64_t rows, Arena& arena
   w.mlp = arena.Matrix(act, rows,
                        std::max(any_dense ? c.dense_intermediate : 0, c.shared_intermediate));
   if (c.shared_intermediate > 0) w.shared = arena.Matrix(DType::kF32, rows, c.hidden);
+  const auto moe_layers = static_cast<int64_t>(MoeLayers(c).size());
   const int64_t expert_rows = rows * c.experts_per_token;
   w.router_logits = arena.Matrix(DType::kF32, rows, c.experts);
-  w.expert_ids = arena.Array<int32_t>(expert_rows);
+  w.expert_ids = arena.Array<int32_t>(expert_rows * moe_layers);
   w.expert_weights = arena.Array<float>(expert_rows);
   w.rows = arena.Array<const void*>(expert_rows);
   w.expert_x = arena.Matrix(act, expert_rows, c.hidden);
@@ -79,6 +80,8 @@ Workspace PlanWorkspace(const ModelConfig& config, Compute compute, const StepSi
   w.x = exact ? w.normed : arena.Matrix(act, sizes.rows, config.hidden);
   PlanAttention(config, act, sizes.rows, arena, w);
   PlanFeedForward(config, act, sizes.rows, arena, w.moe);
+  w.experts =
+      arena.Array<MlpWeights>(static_cast<int64_t>(MoeLayers(config).size()) * config.experts);
 
   w.logit_rows = arena.Array<const void*>(sizes.logit_rows);
   w.logit_hidden = arena.Matrix(DType::kF32, sizes.logit_rows, config.hidden);

@@ -39,7 +39,8 @@ struct Workspace {
   MatView attn_latent;  // act [R, heads*kv_lora]            kLatent
   MatView attn;         // act [R, heads*v_head_dim]
 
-  MoeBuffers moe;
+  MoeBuffers moe;                 // expert_ids has one after another for all MoE layers
+  MlpWeights* experts = nullptr;  // [MoE layers, experts] where each lies, of a rank alone
 
   // Logits, a tile of L = logit_rows at a time
   const void** logit_rows = nullptr;  // [L] where the rows of `hidden` lie

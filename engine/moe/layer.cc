@@ -124,6 +124,14 @@ absl::Status RunExperts(const MoeRank& r, const MoeLayer& layer) {
   return absl::OkStatus();
 }
 
+// What shared experts make of the rows; no data: there are none.
+MatView RunSharedExperts(const MoeRank& r, const MoeWeights& weights, MatView x) {
+  if (weights.shared.gate.data == nullptr) return {};
+  const MatView out = Rows(r.buffers.shared, x.rows);
+  RunMlp(r.device, r.stream, weights.shared, x, r.buffers.mlp, out, false);
+  return out;
+}
+
 // Sends answers back and adds them up in choice order, whichever rank they come from.
 absl::Status Combine(const MoeRank& r, MatView shared, MatView hidden) {
   MoeScratch& s = r.scratch;
@@ -160,17 +168,23 @@ void RouteRows(const MoeRank& rank, const MoeWeights& weights, MatView normed) {
                     w.expert_weights);
 }
 
+void RunTableLayer(const MoeRank& rank, const MoeWeights& weights, const ExpertTable& table,
+                   const MoeRows& rows) {
+  const MoeBuffers& w = rank.buffers;
+  const MatView shared = RunSharedExperts(rank, weights, rows.x);
+  const auto answers = reinterpret_cast<const float**>(w.rows);
+  rank.device.run_experts(rank.stream, rows.x, w.expert_ids, rank.router.k, table,
+                          {w.expert_x, w.expert_h, w.expert_y, answers});
+  rank.device.combine(rank.stream, answers, w.expert_weights, rank.router.k, shared, rows.hidden);
+}
+
 absl::Status RunMoeLayer(const MoeRank& rank, const MoeLayer& layer, const MoeRows& rows) {
   const MoeWeights& weights = *layer.ranks[rank.comm.rank()];
   rank.scratch.ids.resize(rows.x.rows * rank.router.k);
   rank.device.download(rank.stream, rank.scratch.ids.data(), rank.buffers.expert_ids,
                        rank.scratch.ids.size() * sizeof(int32_t));
-  MatView shared;
-  if (weights.shared.gate.data != nullptr) {
-    // A GPU is busy with these while the host assigns rows.
-    shared = Rows(rank.buffers.shared, rows.x.rows);
-    RunMlp(rank.device, rank.stream, weights.shared, rows.x, rank.buffers.mlp, shared, false);
-  }
+  // A GPU is busy with these while the host assigns rows.
+  const MatView shared = RunSharedExperts(rank, weights, rows.x);
   RETURN_IF_ERROR(AwaitDownloads(rank.device, rank.stream));
   RETURN_IF_ERROR(AssignRows(rank, layer.replicas));
   RETURN_IF_ERROR(StartLoans(rank, layer));

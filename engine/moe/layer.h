@@ -57,7 +57,7 @@ struct MoeRank {
   Communicator& comm;
   const RouterConfig& router;
   const CostParameters& costs;
-  const MoeBuffers& buffers;
+  MoeBuffers buffers;
   MoeScratch& scratch;
   double slowdown = 1;           // for tests: experts take so many times as long
   ExpertLoans* loans = nullptr;  // how ranks of other processes lend experts; null: there are none
@@ -81,7 +81,12 @@ struct MoeRows {
 // buffers.expert_ids and expert_weights.
 void RouteRows(const MoeRank& rank, const MoeWeights& weights, MatView normed);
 
-// rows.hidden += experts(rows.x), shared experts included, as RouteRows chose. Collective: every
+// rows.hidden += experts(rows.x), shared experts included, as RouteRows chose, where all experts
+// stand on this rank's device. Only gives the stream work, the same for the same number of rows.
+void RunTableLayer(const MoeRank& rank, const MoeWeights& weights, const ExpertTable& table,
+                   const MoeRows& rows);
+
+// The same, wherever experts stand. Collective: every
 // rank calls it for the same layer, with no rows too. Afterwards scratch.ids has the routing of
 // this rank's rows, and scratch.assignment, plan and timing tell what was decided and ran. Errors
 // are the communicator's and the device's.
