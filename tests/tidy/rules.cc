@@ -342,6 +342,7 @@ std::vector<Finding> MirroredTests(const std::vector<SourceFile>& sources) {
                                                              "tests/tidy/",
                                                              "tests/fuzz/",
                                                              "tests/engine/golden_test.cc",
+                                                             "tests/engine/gpu_failure_test.cc",
                                                              "tests/engine/gpu_model_test.cc",
                                                              "tests/engine/invariance_test.cc",
                                                              "tests/server/grpc_"};
