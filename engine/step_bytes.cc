@@ -83,11 +83,14 @@ absl::Status Misfit(const char* what) {
 
 absl::Status CheckSpans(const RankBatch& batch) {
   const auto tables = static_cast<int64_t>(batch.block_tables.size());
+  int64_t next = 0;
   for (const AttentionSpan& span : batch.spans) {
     const int64_t end = int64_t{span.first_position} + span.rows;
     if (span.rows < 1 || span.row_begin < 0 || span.row_begin > batch.rows() - span.rows) {
       return Misfit("a span lies outside the batch's rows");
     }
+    if (span.row_begin < next) return Misfit("spans are not in the order of their rows");
+    next = span.row_begin + span.rows;
     const int64_t blocks = (end + kKvBlockTokens - 1) / kKvBlockTokens;
     if (span.first_position < 0 || span.table_begin < 0 || span.table_begin > tables - blocks) {
       return Misfit("a span's block table lies outside the batch's");

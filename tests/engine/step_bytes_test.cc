@@ -213,6 +213,10 @@ TEST(StepBytes, ArraysThatDoNotFitTogetherAreRefused) {
   EXPECT_THAT(refusal([](StepPlan& p) { p.ranks[0].spans[0].rows = 3; }), HasSubstr("span"));
   EXPECT_THAT(refusal([](StepPlan& p) { p.ranks[0].spans[0].first_position = 15; }),
               HasSubstr("block table"));
+  EXPECT_THAT(refusal([](StepPlan& p) {
+                p.ranks[0].spans = {{1, 1, 1, 0}, {0, 1, 0, 0}};
+              }),
+              HasSubstr("order of their rows"));
   EXPECT_THAT(refusal([](StepPlan& p) { p.ranks[0].samples[0].row = 2; }), HasSubstr("sample"));
   EXPECT_THAT(refusal([](StepPlan& p) { p.ranks[0].samples[0].bias = {0, 1}; }), HasSubstr("bias"));
   EXPECT_THAT(refusal([](StepPlan& p) { p.costs.tile_rows = 0; }), HasSubstr("tile_rows is 0"));

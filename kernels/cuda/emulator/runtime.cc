@@ -145,6 +145,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   *memory = nullptr;
   if (IsUnsafe()) return Answer(cudaErrorStreamCaptureUnsupported);
   if (bytes == 0) return cudaSuccess;
+  if (Machine::Get().options().devices == 0) return Answer(cudaErrorNoDevice);
   *memory = Machine::Get().Allocate(MemoryKind::kDevice, current_device, bytes);
   return *memory == nullptr ? Answer(cudaErrorMemoryAllocation) : cudaSuccess;
 }
