@@ -66,6 +66,7 @@ struct ModelInfo {
   std::string compute;      // "exact", "bf16"
   std::string weights;      // "bf16"
   std::string kernels;      // "avx512"
+  std::string gpus;         // "4 x NVIDIA H100 80GB HBM3, sm_90", for ranks here; empty: a CPU
   int32_t ranks = 1;
   RequestLimits limits;
 };

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/initial_placement.h"
 #include "engine/model/expert_store.h"
 #include "engine/model/workspace.h"
@@ -15,6 +17,24 @@
 
 namespace ballast {
 namespace {
+
+// Ranks of this machine, in this process or in several.
+int RanksHere(const EngineOptions& options) {
+  return options.machine_ranks > 0 ? options.machine_ranks : options.ranks;
+}
+
+// "2 x A; 1 x B", of the first `count`.
+std::string DescribeGpus(const std::vector<std::string>& gpus, int count) {
+  std::vector<std::string> kinds;
+  const auto end = gpus.begin() + std::min<ptrdiff_t>(count, std::ssize(gpus));
+  for (auto gpu = gpus.begin(); gpu != end;) {
+    const auto next =
+        std::find_if(gpu, end, [&](const std::string& other) { return other != *gpu; });
+    kinds.push_back(absl::StrCat(next - gpu, " x ", *gpu));
+    gpu = next;
+  }
+  return absl::StrJoin(kinds, "; ");
+}
 
 absl::StatusOr<const Device*> FindGpuDevice(const EngineOptions& options) {
   const GpuSearch& search = FindGpus();
@@ -26,7 +46,7 @@ absl::StatusOr<const Device*> FindGpuDevice(const EngineOptions& options) {
                                                    "\" with --device cuda, expected auto"));
   }
   const auto gpus = static_cast<int>(search.gpus.size());
-  const int ranks = options.machine_ranks > 0 ? options.machine_ranks : options.ranks;
+  const int ranks = RanksHere(options);
   if (ranks > gpus) {
     return absl::InvalidArgumentError(
         absl::StrCat("--ranks: found ", ranks, " on this machine, expected at most ", gpus,
@@ -109,6 +129,7 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
   info.compute = options.compute;
   info.weights = options.weights;
   info.kernels = model.device->kernels;
+  if (model.device->units() > 0) info.gpus = DescribeGpus(FindGpus().gpus, RanksHere(options));
   info.ranks = options.ranks;
   info.limits = {config.vocab_size, model.sizes.max_context, model.sizes.kv_blocks * kKvBlockTokens,
                  has_tokenizer};

@@ -60,7 +60,8 @@ void PrintText(const ModelInspection& model, const InspectOptions& options) {
   line("tokenizer", info.limits.has_tokenizer ? "yes" : "none: token ids only");
   line("parameters", absl::StrCat(Grouped(info.parameters), " total, ",
                                   Grouped(info.active_parameters), " active for a token"));
-  line("compute", absl::StrCat(info.compute, " with ", info.kernels, " kernels"));
+  line("compute", absl::StrCat(info.compute, " with ", info.kernels, " kernels",
+                               info.gpus.empty() ? "" : " on ", info.gpus));
   const auto rank_bytes =
       static_cast<int64_t>(plan.weights_bytes + model.kv_bytes + plan.workspace_bytes);
   line("memory", info.ranks == 1

@@ -117,6 +117,7 @@ void LogPlan(const ModelInspection& model, const ServeOptions& options, Log& log
                        {"weights", info.weights},
                        {"ranks", info.ranks},
                        {"threads", model.threads}});
+  if (!info.gpus.empty()) log.Info("hardware", {{"gpus", info.gpus}});
   log.Info("memory plan", {{"weights_bytes", model.plan.weights_bytes},
                            {"kv_bytes", model.kv_bytes},
                            {"kv_bytes_per_token", model.plan.kv_bytes_per_token},

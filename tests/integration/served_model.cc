@@ -34,14 +34,16 @@ bool WaitUntil(Seen seen) {
 
 }  // namespace
 
-std::vector<std::string> ServeCommand(const std::vector<std::string>& more) {
-  std::vector<std::string> command = {BALLAST_PROGRAM, "serve",  kBundledModel, "--grpc",
-                                      "127.0.0.1:0",   "--http", "127.0.0.1:0"};
+std::vector<std::string> ServeCommand(const std::vector<std::string>& more,
+                                      const std::string& program) {
+  std::vector<std::string> command = {program,       "serve",  kBundledModel, "--grpc",
+                                      "127.0.0.1:0", "--http", "127.0.0.1:0"};
   command.insert(command.end(), more.begin(), more.end());
   return command;
 }
 
-ServedModel::ServedModel(const std::vector<std::string>& more) : process_(ServeCommand(more)) {
+ServedModel::ServedModel(const std::vector<std::string>& more, const std::string& program)
+    : process_(ServeCommand(more, program)) {
   EXPECT_TRUE(process_.WaitForErr("info serving")) << process_.Err();
   const std::string log = process_.Err();
   const size_t at = log.find("listening ");

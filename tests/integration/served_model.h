@@ -19,12 +19,14 @@ inline constexpr char kBundledModel[] = BALLAST_SOURCE_DIR "/models/ballast-mini
 inline constexpr std::chrono::seconds kHang(60);
 
 // `ballast serve` of the bundled model, with `more` behind it.
-std::vector<std::string> ServeCommand(const std::vector<std::string>& more);
+std::vector<std::string> ServeCommand(const std::vector<std::string>& more,
+                                      const std::string& program = BALLAST_PROGRAM);
 
 // A server that is ready for requests; the test fails when it does not become one.
 class ServedModel {
  public:
-  explicit ServedModel(const std::vector<std::string>& more = {});
+  explicit ServedModel(const std::vector<std::string>& more = {},
+                       const std::string& program = BALLAST_PROGRAM);
 
   Process& process() { return process_; }
   const std::string& grpc() const { return grpc_; }  // HOST:PORT
