@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <stdlib.h>
+
 #include <algorithm>
 #include <array>
 
@@ -44,6 +46,9 @@ std::string Describe(const Gpu& gpu) {
 }
 
 std::vector<Gpu> ListGpus(std::string* problem) {
+  // Kernels are loaded at the start: loading one at its first launch may wait for the GPU, while a
+  // kernel of NCCL on it waits for another rank (NCCL's documentation, CUDA_MODULE_LOADING).
+  setenv("CUDA_MODULE_LOADING", "EAGER", /*overwrite=*/0);
   int count = 0;
   cudaError_t error = cudaGetDeviceCount(&count);
   if (error == cudaSuccess && count == 0) error = cudaErrorNoDevice;

@@ -3,31 +3,14 @@
 #include <algorithm>
 #include <numeric>
 
+#include "tests/kernels/attention_model.h"
 #include "tests/kernels/kernel_sets.h"
 
 namespace ballast {
 namespace {
 
-struct Model {
-  DType type = DType::kF32;
-  int64_t heads = 1;
-  int64_t kv_heads = 1;
-  int64_t k_dim = 16;
-  int64_t v_dim = 16;
-  bool v_in_k = false;
-  int32_t window = 0;
-  bool sinks = false;
-};
-
-std::string Describe(const Model& m) {
-  return std::string(NameOf(m.type)) + " heads " + std::to_string(m.heads) + "/" +
-         std::to_string(m.kv_heads) + " dims " + std::to_string(m.k_dim) + "/" +
-         std::to_string(m.v_dim) + (m.v_in_k ? " latent" : "") + " window " +
-         std::to_string(m.window) + (m.sinks ? " sinks" : "");
-}
-
-std::vector<Model> Models() {
-  std::vector<Model> models;
+std::vector<AttentionModel> Models() {
+  std::vector<AttentionModel> models;
   for (const DType type : {DType::kF32, DType::kBF16}) {
     models.push_back({type, 4, 4, 16, 16, false, 0});
     models.push_back({type, 6, 2, 20, 24, false, 0});    // groups, values not of whole panels
@@ -44,24 +27,24 @@ std::vector<Model> Models() {
 
 // One sequence's inputs, position by position.
 struct Sequence {
-  Sequence(const Model& m, int64_t length, uint32_t seed)
+  Sequence(const AttentionModel& m, int64_t length, uint32_t seed)
       : q(Matrix::Random(m.type, length, m.heads * m.k_dim, seed)),
         k(Matrix::Random(DType::kF32, length, m.kv_heads * m.k_dim, seed + 1)),
         v(Matrix::Random(DType::kF32, length, m.kv_heads * m.v_dim, seed + 2)) {}
   Matrix q, k, v;
 };
 
-float Scale(const Model& m) { return 1.0f / std::sqrt(static_cast<float>(m.k_dim)); }
+float Scale(const AttentionModel& m) { return 1.0f / std::sqrt(static_cast<float>(m.k_dim)); }
 
 // Below and above most scores; none: empty.
-std::vector<float> Sinks(const Model& m) {
+std::vector<float> Sinks(const AttentionModel& m) {
   return m.sinks ? RandomFloats(m.heads, 77, 3.0f) : std::vector<float>();
 }
 
 // A cache full of NaN.
 class Cache {
  public:
-  Cache(const Runner& runner, const Model& m, int64_t blocks)
+  Cache(const Runner& runner, const AttentionModel& m, int64_t blocks)
       : cache_{nullptr, m.type, blocks, m.kv_heads, m.k_dim, m.v_dim, m.v_in_k},
         memory_(runner.device(), runner->kv_bytes(cache_)) {
     cache_.data = memory_.data();
@@ -76,7 +59,7 @@ class Cache {
 
 // Steps through the sequence in chunks of the given sizes (the last one repeats), as the engine
 // does: keys of a chunk are written, then its queries attend.
-Matrix RunChunks(const Runner& runner, const Model& m, Sequence s,
+Matrix RunChunks(const Runner& runner, const AttentionModel& m, Sequence s,
                  const std::vector<int64_t>& chunks, const std::vector<int32_t>& table,
                  DType out_type = DType::kF32) {
   const int64_t length = s.q.rows();
@@ -114,14 +97,15 @@ std::vector<int32_t> Table(int64_t length, uint32_t seed = 0) {
   return table;
 }
 
-Matrix RunWhole(const Runner& runner, const Model& m, const Sequence& s) {
+Matrix RunWhole(const Runner& runner, const AttentionModel& m, const Sequence& s) {
   return RunChunks(runner, m, s, {s.q.rows()}, Table(s.q.rows()));
 }
 
 float Stored(DType type, float x) { return type == DType::kBF16 ? FromBf16(ToBf16(x)) : x; }
 
 // Compares row `t`, head `h` with softmax(scale q.k) v in float64.
-void ExpectExact(const Model& m, const Sequence& s, const Matrix& out, int64_t t, int64_t h) {
+void ExpectExact(const AttentionModel& m, const Sequence& s, const Matrix& out, int64_t t,
+                 int64_t h) {
   const int64_t kv = h / (m.heads / m.kv_heads);
   const int64_t first = m.window > 0 ? std::max<int64_t>(0, t + 1 - m.window) : 0;
   std::vector<double> scores;
@@ -168,7 +152,7 @@ INSTANTIATE_TEST_SUITE_P(All, Attention, ::testing::ValuesIn(kKernelSets), NameO
 
 TEST_P(Attention, EqualsFloat64WithinItsRounding) {
   const Runner runner(GetParam(), 2);
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     const Sequence s(m, 530, 1);  // three partitions
     const Matrix out = RunWhole(runner, m, s);
     for (const int64_t t : {0, 1, 7, 15, 16, 17, 40, 255, 256, 257, 300, 511, 512, 529}) {
@@ -180,7 +164,7 @@ TEST_P(Attention, EqualsFloat64WithinItsRounding) {
 TEST_P(Attention, EqualsTheReferenceToTheBit) {
   const Runner runner(GetParam(), 2);
   const Runner reference("reference", 2);
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     if (PairsBf16() && m.type == DType::kBF16) continue;
     const Sequence s(m, 262, 2);
     EXPECT_EQ(RunWhole(runner, m, s).Difference(RunWhole(reference, m, s)), "") << Describe(m);
@@ -189,7 +173,7 @@ TEST_P(Attention, EqualsTheReferenceToTheBit) {
 
 TEST_P(Attention, ChunksDoNotChangeABit) {
   const Runner runner(GetParam());
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     const Sequence s(m, 263, 3);
     const Matrix whole = RunWhole(runner, m, s);
     for (const std::vector<int64_t>& chunks :
@@ -202,7 +186,7 @@ TEST_P(Attention, ChunksDoNotChangeABit) {
 
 TEST_P(Attention, BlocksMayLieAnywhere) {
   const Runner runner(GetParam());
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     const Sequence s(m, 100, 4);
     EXPECT_EQ(RunWhole(runner, m, s).Difference(RunChunks(runner, m, s, {100}, Table(100, 5))), "")
         << Describe(m);
@@ -210,7 +194,7 @@ TEST_P(Attention, BlocksMayLieAnywhere) {
 }
 
 TEST_P(Attention, ThreadsDoNotChangeABit) {
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     const Sequence s(m, 70, 6);
     const Matrix one = RunWhole(Runner(GetParam(), 1), m, s);
     for (const int threads : {2, 4}) {
@@ -221,7 +205,7 @@ TEST_P(Attention, ThreadsDoNotChangeABit) {
 
 TEST_P(Attention, OutMayBeBf16) {
   const Runner runner(GetParam());
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     const Sequence s(m, 40, 7);
     const Matrix f32 = RunWhole(runner, m, s);
     const Matrix bf16 = RunChunks(runner, m, s, {40}, Table(40), DType::kBF16);
@@ -235,7 +219,7 @@ TEST_P(Attention, OutMayBeBf16) {
 
 TEST_P(Attention, ASequenceIsTheSameInABatch) {
   const Runner runner(GetParam(), 2);
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     // Three sequences share one cache; each row has its own history.
     const int64_t lengths[] = {33, 1, 260};
     std::vector<Sequence> sequences;
@@ -281,7 +265,7 @@ TEST_P(Attention, ASequenceIsTheSameInABatch) {
 
 TEST_P(Attention, LaterTokensNeverReachEarlierRows) {
   const Runner runner(GetParam());
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     Sequence s(m, 40, 9);
     const Matrix before = RunWhole(runner, m, s);
     for (int64_t t = 25; t < 40; ++t) {

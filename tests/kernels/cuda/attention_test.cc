@@ -10,31 +10,14 @@
 #include <numeric>
 
 #include "kernels/cuda/kv_cache.h"
+#include "tests/kernels/attention_model.h"
 #include "tests/kernels/cuda/gpu_memory.h"
 
 namespace ballast::cuda {
 namespace {
 
-struct Model {
-  DType type = DType::kF32;
-  int64_t heads = 1;
-  int64_t kv_heads = 1;
-  int64_t k_dim = 16;
-  int64_t v_dim = 16;
-  bool v_in_k = false;
-  int32_t window = 0;
-  bool sinks = false;
-};
-
-std::string Describe(const Model& m) {
-  return std::string(NameOf(m.type)) + " heads " + std::to_string(m.heads) + "/" +
-         std::to_string(m.kv_heads) + " dims " + std::to_string(m.k_dim) + "/" +
-         std::to_string(m.v_dim) + (m.v_in_k ? " latent" : "") + " window " +
-         std::to_string(m.window) + (m.sinks ? " sinks" : "");
-}
-
-std::vector<Model> Models() {
-  std::vector<Model> models;
+std::vector<AttentionModel> Models() {
+  std::vector<AttentionModel> models;
   for (const DType type : {DType::kF32, DType::kBF16}) {
     models.push_back({type, 2, 2, 16, 16, false, 0, false});
     models.push_back({type, 6, 2, 20, 24, false, 0, true});   // grouped queries, sinks
@@ -55,7 +38,7 @@ struct Span {
 
 // Some sequences that attend at once; their KV blocks lie anywhere.
 struct Batch {
-  Batch(const Model& model, const std::vector<Span>& sequences, uint32_t seed) : m(model) {
+  Batch(const AttentionModel& model, const std::vector<Span>& sequences, uint32_t seed) : m(model) {
     int64_t tokens = 0;
     for (const Span& s : sequences) {
       spans.push_back(
@@ -89,7 +72,7 @@ struct Batch {
   }
   float Scale() const { return 1.0f / std::sqrt(static_cast<float>(m.k_dim)); }
 
-  Model m;
+  AttentionModel m;
   std::vector<AttentionSpan> spans;
   std::vector<int32_t> table;
   std::vector<int32_t> slots;
@@ -187,7 +170,7 @@ class GpuAttention : public testing::Test {
 
 TEST_F(GpuAttention, OnePartitionAfterAnotherEqualsTheCpu) {
   uint32_t seed = 1;
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     ExpectEqual(Batch(m, kMixed, ++seed), 16, 0);
     ExpectEqual(Batch(m, {{270, 20}, {5, 2}}, ++seed), 8, 0);
     ExpectEqual(Batch(m, {{258, 3}, {14, 1}}, ++seed), 1, 0);
@@ -197,7 +180,7 @@ TEST_F(GpuAttention, OnePartitionAfterAnotherEqualsTheCpu) {
 
 TEST_F(GpuAttention, SplitPartitionsEqualTheCpu) {
   uint32_t seed = 100;
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     ExpectEqual(Batch(m, kMixed, ++seed), 16, 2);
     ExpectEqual(Batch(m, {{270, 20}, {5, 2}}, ++seed), 8, 1);  // each merges with what was before
     ExpectEqual(Batch(m, {{258, 3}, {14, 1}}, ++seed), 1, 5);  // more than there are partitions
@@ -208,7 +191,7 @@ TEST_F(GpuAttention, SplitPartitionsEqualTheCpu) {
 
 TEST_F(GpuAttention, AsPlannedEqualsTheCpu) {
   uint32_t seed = 200;
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     for (const std::vector<Span>& spans : {kDecode, {{1, 1}}, {{40, 40}}, {{1500, 1}}}) {
       Batch b(m, spans, ++seed);
       ExpectEqual(b, PlanAttention(b.Cache(), b.Shape()));
@@ -220,9 +203,9 @@ TEST_F(GpuAttention, AsPlannedEqualsTheCpu) {
 TEST_F(GpuAttention, LargeHeadsEqualTheCpu) {
   uint32_t seed = 400;
   for (const DType type : {DType::kF32, DType::kBF16}) {
-    for (const Model& m :
-         {Model{type, 2, 1, 40, 203, false, 0, true}, Model{type, 3, 1, 330, 301, true, 0, false},
-          Model{type, 2, 2, 17, 520, false, 9, false}}) {
+    for (const AttentionModel& m : {AttentionModel{type, 2, 1, 40, 203, false, 0, true},
+                                    AttentionModel{type, 3, 1, 330, 301, true, 0, false},
+                                    AttentionModel{type, 2, 2, 17, 520, false, 9, false}}) {
       Batch b(m, {{19, 4}, {270, 1}}, ++seed);
       const AttentionPlan plan = PlanAttention(b.Cache(), b.Shape());
       EXPECT_EQ(plan.tensor_cores, type == DType::kBF16 && m.v_dim <= kMaxTensorCoreValues);
@@ -245,7 +228,7 @@ TEST_F(GpuAttention, OutMayBeBf16) {
 
 TEST_F(GpuAttention, ARowIsTheSameInEveryWayAndAloneOnTensorCores) {
   uint32_t seed = 300;
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     if (m.type != DType::kBF16) continue;  // others are the CPU's in every way
     Batch b(m, kMixed, ++seed);
     const Matrix whole = OnGpu(b, PlanAttention(b.Cache(), b.Shape(), 16, 0));
@@ -262,7 +245,7 @@ TEST_F(GpuAttention, ARowIsTheSameInEveryWayAndAloneOnTensorCores) {
 }
 
 TEST_F(GpuAttention, LaterTokensNeverReachEarlierRows) {
-  for (const Model& m : Models()) {
+  for (const AttentionModel& m : Models()) {
     for (const bool in_keys : {false, true}) {
       Batch b(m, {{40, 30}}, 10);
       const Matrix want = OnGpu(b, PlanAttention(b.Cache(), b.Shape(), 16, 0));
