@@ -70,7 +70,8 @@ class Rank {
   // allocated. Errors are the communicator's and the device's; the result is then meaningless.
   absl::Status RunStep(const StepPlan& plan, RankResult& result);
 
-  // Grows with every layer of every step: a step that lives, however long it takes.
+  // Grows with every layer of every step, or once where a device runs the layers without the host:
+  // a step that lives, however long it takes.
   uint64_t heartbeat() const { return heartbeat_.load(std::memory_order_relaxed); }
 
  private:

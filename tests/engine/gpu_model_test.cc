@@ -44,6 +44,63 @@ TEST_P(GpuModelTest, RanksGiveTheSameBits) {
   }
 }
 
+// A GPU alone runs its experts without the host, which learns at the end of a step what ranks learn
+// layer by layer.
+TEST_P(GpuModelTest, AloneTellsTheSameRouting) {
+  if (const std::string few = TooFewGpus(2); !few.empty()) GTEST_SKIP() << few;
+  Request request = SomeRequests(1)[0];
+  request.response.return_routed_experts = true;
+  request.stopping.max_tokens = 5;
+  struct Told {
+    std::string ids;
+    std::vector<int64_t> rows;  // of each expert, then those that ran, by layer
+  };
+  const auto ask = [&](int ranks) {
+    Told told;
+    EngineEvents events;
+    events.on_step = [&](const StepReport& report) {
+      std::vector<int64_t> step;
+      for (const RankResult& rank : report.result->ranks) {
+        std::vector<int64_t> both = rank.expert_rows;
+        both.insert(both.end(), rank.run_rows.begin(), rank.run_rows.end());
+        step.resize(both.size());
+        for (size_t i = 0; i < both.size(); ++i) step[i] += both[i];
+      }
+      told.rows.resize(step.size());
+      for (size_t i = 0; i < step.size(); ++i) told.rows[i] += step[i];
+    };
+    auto engine = MakeEngine(GpuOptions(ranks), events);
+    told.ids = Ask(*engine, request).outputs[0].routed.value().ids;
+    engine.reset();  // the last step has been told of
+    return told;
+  };
+  const Told alone = ask(1);
+  const Told two = ask(2);
+  EXPECT_FALSE(alone.ids.empty());
+  EXPECT_TRUE(alone.ids == two.ids);
+  EXPECT_EQ(alone.rows, two.rows);
+}
+
+// Experts that change places on their one GPU are found there.
+TEST_P(GpuModelTest, AloneFindsExpertsInAnySlot) {
+  const auto requests = SomeRequests(1);
+  ballast::Random random(7);
+  EngineOptions options = GpuOptions(1);
+  const ModelConfig config = MakeEngine(Options())->info().config;
+  const LayerShape shape = RandomShape(config, 1, random);
+  options.slots_per_rank = shape.slots_per_rank;
+  const auto engine = MakeEngine(options);
+  std::promise<absl::StatusOr<PlacementChange>> answer;
+  PlacementRequest request;
+  request.layers = RandomLayers(config, shape, random);
+  engine->ApplyPlacement(std::move(request), [&](absl::StatusOr<PlacementChange> change) {
+    answer.set_value(std::move(change));
+  });
+  ExpectSame(Want(requests), AskAll(*engine, requests));
+  const absl::StatusOr<PlacementChange> change = answer.get_future().get();
+  ASSERT_TRUE(change.ok()) << change.status();
+}
+
 // Weights go from GPU to GPU in every layer of every step.
 TEST_P(GpuModelTest, LentExpertsChangeNothing) {
   if (const std::string few = TooFewGpus(3); !few.empty()) GTEST_SKIP() << few;
