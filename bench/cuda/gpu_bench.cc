@@ -41,7 +41,7 @@ constexpr ModelShape kOlmoe = {"OLMoE", 2048, 64,   64,
                                8,       1024, 16,   {nullptr, DType::kBF16, 0, 16, 128, 128, false},
                                128,     2048, 50304};
 constexpr ModelShape kToy = {
-    "toy", 96, 8, 4, 2, 48, 4, {nullptr, DType::kBF16, 0, 2, 24, 24, false}, 24, 96, 300};
+    "toy", 96, 8, 8, 2, 48, 4, {nullptr, DType::kBF16, 0, 2, 24, 24, false}, 24, 96, 300};
 
 constexpr StepShape kSteps[] = {{"decode of 1 sequence", 1, 1, 4096},
                                 {"decode of 64 sequences", 64, 1, 4096},

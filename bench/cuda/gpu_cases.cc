@@ -43,6 +43,7 @@ class Cases {
   void AddAttention();
   void AddExperts();
   void AddExpertProducts();
+  void AddRoutedExperts();
   void AddProducts();
   void AddSampling();
 
@@ -231,6 +232,38 @@ void Cases::AddExpertProducts() {
       });
 }
 
+// As where all experts stand on this GPU.
+void Cases::AddRoutedExperts() {
+  const auto m = m_;
+  const auto tokens = tokens_;
+  const auto compute = compute_;
+  const auto groups = groups_;
+  Add("run_experts", absl::StrCat(tokens, " x ", m.top_k, " of ", groups),
+      WorkOfRunExperts({compute, kBF16, compute, groups, group_rows_, m.expert_width, m.hidden},
+                       m.experts),
+      [=](GpuArena& a) -> Run {
+        std::vector<MlpWeights> experts;
+        for (int64_t e = 0; e < m.experts; ++e) {
+          experts.push_back({a.Weight(kBF16, m.expert_width, m.hidden),
+                             a.Weight(kBF16, m.expert_width, m.hidden),
+                             a.Weight(kBF16, m.hidden, m.expert_width)});
+        }
+        const ExpertTable table = {a.Upload(experts), static_cast<int32_t>(m.experts), experts[0]};
+        // Each expert as often as any other.
+        const int64_t choices = tokens * m.top_k;
+        std::vector<int32_t> ids;
+        for (int64_t i = 0; i < choices; ++i) ids.push_back(static_cast<int32_t>(i % groups));
+        const int32_t* const list = a.Upload(ids);
+        const ExpertRows rows = {
+            a.Matrix(compute, choices, m.hidden), a.Matrix(compute, choices, m.expert_width),
+            a.Matrix(kF32, choices, m.hidden), a.Upload(std::vector<const float*>(ids.size()))};
+        const MatView x = a.Matrix(compute, tokens, m.hidden);
+        return [=, &a] {
+          a.device().run_experts(a.stream(), x, list, static_cast<int32_t>(m.top_k), table, rows);
+        };
+      });
+}
+
 void Cases::AddProduct(const char* name, DType x_type, DType out_type, int64_t rows, int64_t n,
                        int64_t k) {
   Add(name, absl::StrCat(rows, " rows, ", k, " -> ", n),
@@ -274,6 +307,7 @@ std::vector<KernelCase> CasesOf(const ModelShape& model, const StepShape& step, 
   cases.AddAttention();
   cases.AddExperts();
   cases.AddExpertProducts();
+  if (model.own_experts == model.experts) cases.AddRoutedExperts();
   cases.AddProducts();
   cases.AddSampling();
   return cases.Take();

@@ -22,6 +22,12 @@ double Bytes(DType type) { return static_cast<double>(SizeOf(type)); }
 // A kernel that reads and writes everything once.
 KernelWork Streamed(double bytes, double flops) { return {bytes, bytes, flops, 0}; }
 
+// One after another.
+KernelWork Sum(const KernelWork& a, const KernelWork& b) {
+  return {a.bytes + b.bytes, a.traffic + b.traffic, a.f32_flops + b.f32_flops,
+          a.bf16_flops + b.bf16_flops};
+}
+
 // `weights`: matrices that each group multiplies with.
 KernelWork WorkOfProducts(const ProductShape& s, int weights, bool gate_up) {
   const ProductKernel kernel = cuda::ChooseKernel(s.x, s.rows);
@@ -51,6 +57,14 @@ Floor FloorOf(const KernelWork& work, const GpuLimits& limits) {
 KernelWork WorkOfMatmul(const ProductShape& shape) { return WorkOfProducts(shape, 1, false); }
 
 KernelWork WorkOfGateUp(const ProductShape& shape) { return WorkOfProducts(shape, 2, true); }
+
+KernelWork WorkOfRunExperts(const ProductShape& gate_up, int64_t experts) {
+  const int64_t choices = gate_up.groups * gate_up.rows;
+  const ProductShape down = {gate_up.x,    gate_up.weight, DType::kF32, gate_up.groups,
+                             gate_up.rows, gate_up.k,      gate_up.n};
+  return Sum(Sum(WorkOfGroupRows(choices, experts), WorkOfCopyRows(gate_up.x, choices, gate_up.k)),
+             Sum(WorkOfGateUp(gate_up), WorkOfMatmul(down)));
+}
 
 KernelWork WorkOfAttention(const AttentionWork& s) {
   const KvCache& cache = s.cache;
@@ -121,6 +135,10 @@ KernelWork WorkOfRoute(int64_t rows, int64_t experts, int64_t k) {
   return Streamed(
       Count(rows, experts) * sizeof(float) + Count(rows, k) * (sizeof(int32_t) + sizeof(float)),
       Count(rows, experts, 10 + k));
+}
+
+KernelWork WorkOfGroupRows(int64_t choices, int64_t experts) {
+  return Streamed(Count(choices, 2 * 4 + 16) + Count(experts, 160 + 24), 0);
 }
 
 // The largest, the quotient, its rounding and bounds.

@@ -33,8 +33,7 @@ struct Floor {
 // The longest of what each limit takes alone.
 Floor FloorOf(const KernelWork& work, const GpuLimits& limits);
 
-// --- matrices: kernels/cuda/matmul.h, matmul_bf16.h
-// -------------------------------------------------
+// --- matrices: kernels/cuda/matmul.h, matmul_bf16.h, experts.h -----------------------------------
 struct ProductShape {
   DType x = DType::kBF16;
   DType weight = DType::kBF16;
@@ -46,6 +45,8 @@ struct ProductShape {
 };
 KernelWork WorkOfMatmul(const ProductShape& shape);
 KernelWork WorkOfGateUp(const ProductShape& shape);
+// All between route and combine, of `experts` experts; `gate_up` is that part of it.
+KernelWork WorkOfRunExperts(const ProductShape& gate_up, int64_t experts);
 
 // --- attention: kernels/cuda/attention.h, kv_cache.h ---------------------------------------------
 struct AttentionWork {
@@ -59,7 +60,7 @@ struct AttentionWork {
 KernelWork WorkOfAttention(const AttentionWork& shape);
 KernelWork WorkOfWriteKv(const KvCache& cache, int64_t rows);
 
-// --- rows: kernels/cuda/rows.h, router.h, quantize.h, sampling.h ---------------------------------
+// --- rows: kernels/cuda/rows.h, router.h, group_rows.h, quantize.h, sampling.h -------------------
 KernelWork WorkOfEmbed(DType table, int64_t rows, int64_t cols);
 KernelWork WorkOfRmsNorm(DType out, int64_t rows, int64_t cols);
 KernelWork WorkOfConvert(DType x, DType out, int64_t rows, int64_t cols);
@@ -69,6 +70,7 @@ KernelWork WorkOfCopyRows(DType type, int64_t rows, int64_t cols);
 // Without shared experts' rows.
 KernelWork WorkOfCombine(int64_t rows, int64_t cols, int64_t k);
 KernelWork WorkOfRoute(int64_t rows, int64_t experts, int64_t k);
+KernelWork WorkOfGroupRows(int64_t choices, int64_t experts);
 KernelWork WorkOfQuantize(DType x, int64_t rows, int64_t cols, int64_t group);
 // Draws of whole vocabularies with a temperature, no other filter.
 KernelWork WorkOfSample(int64_t rows, int64_t vocab);

@@ -43,6 +43,17 @@ TEST(KernelWork, GateUpReadsTwoWeights) {
   EXPECT_EQ(work.bf16_flops, 2 * 2 * 2 * 129 * 65 * 10);
 }
 
+TEST(KernelWork, ExpertsAreTheirKernelsOneAfterAnother) {
+  const KernelWork work =
+      WorkOfRunExperts({DType::kBF16, DType::kBF16, DType::kBF16, 2, 16, 8, 10}, 5);
+  const double lists = 2 * 16 * (2 * 4 + 16) + 5 * (160 + 24);
+  const double copies = 2 * (2 * 16 * 10 * 2) + 2 * 16 * 8;
+  const double gate_up = 2 * (16 * 10 * 2 + 2 * 8 * 10 * 2 + 16 * 8 * 2);
+  const double down = 2 * (16 * 8 * 2 + 10 * 8 * 2 + 16 * 10 * 4);
+  EXPECT_EQ(work.bytes, lists + copies + gate_up + down);
+  EXPECT_EQ(work.bf16_flops, 3 * 2 * 2 * 16 * 8 * 10);
+}
+
 TEST(KernelWork, DecodeReadsEachSequencesKeysAndValuesOnce) {
   // 5 sequences of 100 keys, 2 kv heads with 8 query heads each: a tile holds them.
   const KvCache cache{nullptr, DType::kBF16, 0, 2, 64, 32, false};
