@@ -1,5 +1,6 @@
 #include "engine/gpu_ranks.h"
 
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -30,7 +31,8 @@ absl::StatusOr<GpuLinks> ConnectGpus(const Device& device, int ranks,
   GpuLinks links;
   links.rows.resize(static_cast<size_t>(ranks));
   links.weights.resize(static_cast<size_t>(ranks));
-  std::vector<absl::Status> statuses(static_cast<size_t>(ranks));
+  std::mutex mutex;
+  absl::Status first;  // failure in time: the others follow from it; guarded by mutex
   const auto connect = [&](int rank) -> absl::Status {
     NcclMeeting meeting;
     meeting.rank = rank;
@@ -46,19 +48,15 @@ absl::StatusOr<GpuLinks> ConnectGpus(const Device& device, int ranks,
     return absl::OkStatus();
   };
   ForRanks(ranks, [&](int rank) {
-    statuses[static_cast<size_t>(rank)] = connect(rank);
-    // The others need not wait for this one's part in their meeting.
-    if (const absl::Status& own = statuses[static_cast<size_t>(rank)]; !own.ok()) {
-      rendezvous.Fail(own);
-    }
+    const absl::Status own = connect(rank);
+    if (own.ok()) return;
+    rendezvous.Fail(own);  // the others need not wait for this one's part in their meeting
+    const std::lock_guard lock(mutex);
+    if (first.ok()) first = own;
   });
-  for (const absl::Status& status : statuses) {
-    if (!status.ok()) {
-      Disconnect(std::move(links));
-      return status;
-    }
-  }
-  return links;
+  if (first.ok()) return links;
+  Disconnect(std::move(links));
+  return first;
 }
 
 void Disconnect(GpuLinks links) {

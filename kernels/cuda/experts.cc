@@ -44,6 +44,7 @@ size_t ExpertScratchBytes(int64_t choices, int32_t experts) {
 cudaError_t RunExperts(cudaStream_t stream, MatView x, const int32_t* ids, int32_t k,
                        const ExpertTable& table, const ExpertRows& rows, void* scratch) {
   if (x.rows == 0) return cudaSuccess;
+  if (scratch == nullptr) return cudaErrorInvalidValue;
   const int64_t choices = x.rows * k;
   const GroupedRows lists = LayOut(scratch, choices, table.count).lists;
   const RoutedRows routed = {x.type, choices, table.count};

@@ -1,17 +1,13 @@
 // The promise under balancing: whatever ranks, placements, spills, moves and speeds there are, the
 // bits are those of one rank alone.
-#include <atomic>
 #include <filesystem>
-#include <future>
-#include <thread>
 
-#include "tests/engine/invariance.h"
-#include "tests/engine/random_layers.h"
+#include "tests/engine/moving.h"
 
 namespace ballast::test {
 namespace {
 
-using BalancingTest = InvarianceTest;
+using BalancingTest = MovingTest;
 
 TEST_P(BalancingTest, RanksChangeNothing) {
   const auto requests = SomeRequests(12);
@@ -85,30 +81,7 @@ TEST_P(BalancingTest, SwapsWhileGeneratingChangeNothing) {
     const LayerShape shape = RandomShape(config, ranks, random);
     options.slots_per_rank = shape.slots_per_rank;
     const auto engine = MakeEngine(options);
-    std::atomic<bool> over{false};
-    std::thread swapping([&] {
-      while (!over) {
-        std::promise<absl::StatusOr<PlacementChange>> answer;
-        PlacementRequest request;
-        request.layers = RandomLayers(config, shape, random);
-        engine->ApplyPlacement(std::move(request), [&](absl::StatusOr<PlacementChange> change) {
-          answer.set_value(std::move(change));
-        });
-        const absl::StatusOr<PlacementChange> change = answer.get_future().get();
-        ASSERT_TRUE(change.ok()) << change.status();
-      }
-    });
-    // Until two placements have come at least, however the threads take turns.
-    constexpr int kMostRounds = 1000;
-    for (int round = 0; round < 2 || (engine->GetPlacement().version <= 2 && round < kMostRounds);
-         ++round) {
-      auto again = requests;
-      for (Request& request : again) request.bypass_prefix_cache = true;
-      ExpectSame(want, AskAll(*engine, again));
-    }
-    over = true;
-    swapping.join();
-    EXPECT_GT(engine->GetPlacement().version, 2);
+    ExpectSameWhileMoving(*engine, shape, random, requests, want, /*rounds=*/2, /*version=*/3);
     const ExpertLoad load = engine->GetExpertLoad();
     for (const LayerLoad& layer : load.layers) {
       int64_t routed = 0;

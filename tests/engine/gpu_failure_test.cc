@@ -32,7 +32,7 @@ TEST(GpuFailure, FailsRequestsAndNamesItsRank) {
   options.device = "cuda";
   options.ranks = 3;
   options.kv_memory_bytes = 16 << 20;
-  const auto engine = MakeEngine(options);
+  auto engine = MakeEngine(options);
   Request request;
   request.id = "before";
   request.prompt = {5, 6, 7};
@@ -44,6 +44,8 @@ TEST(GpuFailure, FailsRequestsAndNamesItsRank) {
   EXPECT_FALSE(status.ok());
   EXPECT_THAT(std::string(status.message()), AnyOf(HasSubstr("GPU 1"), HasSubstr("rank 1 of 3")));
   EXPECT_THAT(std::string(status.message()), HasSubstr("a fault"));
+  engine.reset();
+  emulator::Machine::Replace(emulator::OptionsOfEnvironment());  // whole again, for other tests
 }
 
 }  // namespace

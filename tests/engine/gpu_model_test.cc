@@ -3,13 +3,9 @@
 // GPUs than ranks a test checks what it can and is skipped then.
 #include <gmock/gmock.h>
 
-#include <atomic>
 #include <cmath>
-#include <future>
-#include <thread>
 
-#include "tests/engine/invariance.h"
-#include "tests/engine/random_layers.h"
+#include "tests/engine/moving.h"
 #include "tests/support/gpus.h"
 #include "tests/support/process_engine.h"
 
@@ -18,7 +14,7 @@ namespace {
 
 using testing::HasSubstr;
 
-class GpuModelTest : public InvarianceTest {
+class GpuModelTest : public MovingTest {
  protected:
   EngineOptions GpuOptions(int ranks) const {
     EngineOptions options = Options();
@@ -128,29 +124,7 @@ TEST_P(GpuModelTest, MovedExpertsChangeNothing) {
   const LayerShape shape = RandomShape(config, options.ranks, random);
   options.slots_per_rank = shape.slots_per_rank;
   const auto engine = MakeEngine(options);
-  std::atomic<bool> over{false};
-  std::thread swapping([&] {
-    while (!over) {
-      std::promise<absl::StatusOr<PlacementChange>> answer;
-      PlacementRequest request;
-      request.layers = RandomLayers(config, shape, random);
-      engine->ApplyPlacement(std::move(request), [&](absl::StatusOr<PlacementChange> change) {
-        answer.set_value(std::move(change));
-      });
-      const absl::StatusOr<PlacementChange> change = answer.get_future().get();
-      ASSERT_TRUE(change.ok()) << change.status();
-    }
-  });
-  constexpr int kMostRounds = 1000;  // until a placement has come, however the threads take turns
-  for (int round = 0; round == 0 || (engine->GetPlacement().version <= 1 && round < kMostRounds);
-       ++round) {
-    auto again = requests;
-    for (Request& request : again) request.bypass_prefix_cache = true;
-    ExpectSame(want, AskAll(*engine, again));
-  }
-  over = true;
-  swapping.join();
-  EXPECT_GT(engine->GetPlacement().version, 1);
+  ExpectSameWhileMoving(*engine, shape, random, requests, want, /*rounds=*/1, /*version=*/2);
 }
 
 // Ranks that are processes, here threads: rows and weights over TCP, through the host's memory, or

@@ -156,7 +156,9 @@ TEST_F(GpuExperts, NoRowsAreNoLaunch) {
 TEST_F(GpuExperts, TooManyForSharedMemoryAreRefused) {
   MakeLayer(DType::kF32, 1);
   GpuMatrix x(stream_, Matrix(DType::kF32, 1, kHidden));
-  EXPECT_EQ(RunExperts(stream_.get(), x.View(), nullptr, 2, {nullptr, 4096, experts_[0]}, {}, {}),
+  const GpuMemory scratch(stream_, std::vector<char>(ExpertScratchBytes(2, 4096)));
+  EXPECT_EQ(RunExperts(stream_.get(), x.View(), nullptr, 2, {nullptr, 4096, experts_[0]}, {},
+                       scratch.as<void>()),
             cudaErrorInvalidValue);
 }
 
