@@ -36,6 +36,10 @@ std::string DescribeGpus(const std::vector<std::string>& gpus, int count) {
   return absl::StrJoin(kinds, "; ");
 }
 
+// A bound on what a GPU's streams keep for themselves: attention's partial sums (35 MB where heads
+// share a latent), lists of graphs (kernels/cuda/pieces.h). NCCL's own buffers come on top.
+constexpr size_t kGpuStreamBytes = size_t{64} << 20;
+
 absl::StatusOr<const Device*> FindGpuDevice(const EngineOptions& options) {
   const GpuSearch& search = FindGpus();
   if (search.device == nullptr) {
@@ -47,7 +51,9 @@ absl::StatusOr<const Device*> FindGpuDevice(const EngineOptions& options) {
   }
   const auto gpus = static_cast<int>(search.gpus.size());
   const int ranks = RanksHere(options);
-  if (ranks > gpus) {
+  // A process may see its own GPU alone (CUDA_VISIBLE_DEVICES of its rank).
+  const bool sees_its_own = options.machine_ranks > 0 && gpus == 1;
+  if (ranks > gpus && !sees_its_own) {
     return absl::InvalidArgumentError(
         absl::StrCat("--ranks: found ", ranks, " on this machine, expected at most ", gpus,
                      ", one for each GPU (GPU 0: ", search.gpus[0], ")"));
@@ -110,6 +116,7 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
   const SlotExperts slots = SlotsOfRank(config, model.placement, 0);
   model.plan = PlanMemory(config, tensors, slots, *model.device, compute,
                           PlanWorkspace(config, compute, model.sizes.step, nullptr).bytes);
+  if (model.device->units() > 0) model.plan.workspace_bytes += kGpuStreamBytes;
   // With a spare buffer for each empty slot all ranks take the same.
   const bool lends = processes || (model.device->units() > 0 && options.ranks > 1);
   const int borrowed = lends ? kMaxImports : 0;
