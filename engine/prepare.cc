@@ -38,7 +38,7 @@ std::string DescribeGpus(const std::vector<std::string>& gpus, int count) {
 
 // A bound on what a GPU's streams keep for themselves: attention's partial sums (35 MB where heads
 // share a latent), lists of graphs (kernels/cuda/pieces.h). NCCL's own buffers come on top.
-constexpr size_t kGpuStreamBytes = size_t{64} << 20;
+constexpr size_t kGpuStreamBytes = size_t{72} << 20;
 
 absl::StatusOr<const Device*> FindGpuDevice(const EngineOptions& options) {
   const GpuSearch& search = FindGpus();

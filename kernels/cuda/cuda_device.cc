@@ -2,6 +2,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <iterator>
+#include <vector>
+
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_stream.h"
 #include "kernels/cuda/experts.h"
@@ -91,19 +95,49 @@ const TiledGroup* UploadGroups(CudaStream& stream, const TilePlan& plan) {
   return static_cast<const TiledGroup*>(stream.Constants(plan.groups.data(), bytes));
 }
 
+DType TypeOf(const MatmulGroup& group) { return group.weight->type; }
+DType TypeOf(const GateUpGroup& group) { return group.gate->type; }
+
+// The weights of one launch have one type; groups of both are two launches. launch(plan, list).
+template <typename Group, typename LaunchPlan>
+void GiveGroups(Stream stream, const char* what, DType x, const Group* groups, int64_t count,
+                const LaunchPlan& launch) {
+  const auto give = [&](const Group* some, int64_t number) {
+    const TilePlan plan = PlanTiles(x, some, number);
+    const TiledGroup* const list = UploadGroups(StreamOf(stream), plan);
+    Give(stream, what, [&](cudaStream_t queue) { return launch(queue, plan, list); });
+  };
+  const auto other = std::find_if(groups, groups + count, [&](const Group& group) {
+    return TypeOf(group) != TypeOf(groups[0]);
+  });
+  if (other == groups + count) return give(groups, count);
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    std::vector<Group> alike;
+    std::copy_if(groups, groups + count, std::back_inserter(alike),
+                 [&](const Group& group) { return TypeOf(group) == type; });
+    give(alike.data(), static_cast<int64_t>(alike.size()));
+  }
+}
+
 void MatmulGroups(Stream stream, MatView x, const MatmulGroup* groups, int64_t num_groups,
                   MatView out, bool accumulate) {
-  const TilePlan plan = PlanTiles(x.type, groups, num_groups);
-  const TiledGroup* const list = UploadGroups(StreamOf(stream), plan);
-  Give(stream, "matmul",
-       [&](cudaStream_t queue) { return Matmul(queue, x, plan, list, out, accumulate); });
+  GiveGroups(stream, "matmul", x.type, groups, num_groups,
+             [&](cudaStream_t queue, const TilePlan& plan, const TiledGroup* list) {
+               return Matmul(queue, x, plan, list, out, accumulate);
+             });
 }
 
 void GateUpGroups(Stream stream, MatView x, const GateUpGroup* groups, int64_t num_groups,
                   MatView out) {
-  const TilePlan plan = PlanTiles(x.type, groups, num_groups);
-  const TiledGroup* const list = UploadGroups(StreamOf(stream), plan);
-  Give(stream, "gate_up", [&](cudaStream_t queue) { return GateUp(queue, x, plan, list, out); });
+  for (int64_t i = 0; i < num_groups; ++i) {
+    if (groups[i].gate->type != groups[i].up->type) {
+      StreamOf(stream).Note("gate_up: gate and up of different types", cudaErrorInvalidValue);
+    }
+  }
+  GiveGroups(stream, "gate_up", x.type, groups, num_groups,
+             [&](cudaStream_t queue, const TilePlan& plan, const TiledGroup* list) {
+               return GateUp(queue, x, plan, list, out);
+             });
 }
 
 void AttentionOfBatch(Stream stream, const KvCache& cache, HeadsView q, const AttentionBatch& batch,

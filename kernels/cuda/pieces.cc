@@ -29,7 +29,8 @@ cudaError_t Pieces::Begin(cudaStream_t queue) {
     error = Drop(queue);
   }
   if (error == cudaSuccess) {
-    error = cudaStreamBeginCapture(queue, cudaStreamCaptureModeThreadLocal);
+    // Other modes may refuse the copies of constants, on their own stream, meanwhile.
+    error = cudaStreamBeginCapture(queue, cudaStreamCaptureModeRelaxed);
   }
   recording_ = error == cudaSuccess;
   piece_constants_ = constants_used_;

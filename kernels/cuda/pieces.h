@@ -19,8 +19,8 @@ class Pieces {
   static constexpr size_t kMostPieces = 4096;
   // Device memory for what kept pieces read besides the engine's buffers, and how much of it one
   // may take.
-  static constexpr size_t kConstantBytes = size_t{16} << 20;
-  static constexpr size_t kConstantBytesOfPiece = size_t{2} << 20;
+  static constexpr size_t kConstantBytes = size_t{32} << 20;
+  static constexpr size_t kConstantBytesOfPiece = size_t{4} << 20;
 
   ~Pieces() { Destroy(); }
 

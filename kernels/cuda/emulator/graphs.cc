@@ -2,7 +2,7 @@
 // are kernels with their arguments and copies with their addresses; memory is read when they run,
 // so a block that was freed since is found by ASan. What a capture may not contain is an error at
 // once: events, waiting, allocation, copies of pageable memory. Only
-// cudaStreamCaptureModeThreadLocal.
+// cudaStreamCaptureModeRelaxed.
 #include <cuda_runtime_api.h>
 
 #include <map>
@@ -58,7 +58,7 @@ using namespace ballast::emulator;  // NOLINT(google-build-using-namespace): CUD
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   Stream* const queue = ToStream(stream);
   if (queue == nullptr) return Answer(cudaErrorInvalidResourceHandle);
-  if (mode != cudaStreamCaptureModeThreadLocal) return Answer(cudaErrorInvalidValue);
+  if (mode != cudaStreamCaptureModeRelaxed) return Answer(cudaErrorInvalidValue);
   if (queue->capture != nullptr) return Answer(cudaErrorIllegalState);
   queue->capture = std::make_unique<std::vector<Operation>>();
   CountCaptures(1);

@@ -155,5 +155,41 @@ TEST_F(CudaDevice, PacksRowsAndPadsThemWithZeros) {
   }
 }
 
+// A checkpoint may hold one expert in f32 and the next in bf16.
+TEST_F(CudaDevice, MultipliesGroupsOfBothTypesAsTheCpuDoes) {
+  const Runner cpu("reference");
+  constexpr int64_t kRows = 9, kN = 20, kK = 30;
+  Matrix x = Matrix::Random(DType::kF32, kRows, kK, 1);
+  Matrix want(DType::kF32, kRows, kN);
+  const Packed on_cpu[] = {{cpu, DType::kF32, Matrix::Random(DType::kF32, kN, kK, 2)},
+                           {cpu, DType::kBF16, Matrix::Random(DType::kF32, kN, kK, 3)}};
+  const auto groups_of = [&](const PackedMatrix& first, const PackedMatrix& second) {
+    return std::vector<MatmulGroup>{{&first, 0, 4, 0, 0}, {&second, 4, 5, 0, 0}};
+  };
+  const auto cpu_groups = groups_of(on_cpu[0].matrix(), on_cpu[1].matrix());
+  cpu->matmul(cpu.stream(), x.View(), cpu_groups.data(), 2, want.View(), false);
+
+  PackedMatrix on_gpu[2];
+  for (int i = 0; i < 2; ++i) {
+    const DType type = on_cpu[i].matrix().type;
+    on_gpu[i] = {Allocate(device_.packed_bytes(type, kN, kK)), type, kN, kK};
+    const Matrix source = Matrix::Random(DType::kF32, kN, kK, static_cast<uint32_t>(2 + i));
+    device_.pack(stream_, source.Host(), on_gpu[i]);
+  }
+  MatView gpu_x = x.View();
+  MatView out = want.View();
+  const size_t x_bytes = static_cast<size_t>(gpu_x.rows * gpu_x.stride) * sizeof(float);
+  const size_t out_bytes = static_cast<size_t>(out.rows * out.stride) * sizeof(float);
+  gpu_x.data = Allocate(x_bytes);
+  out.data = Allocate(out_bytes);
+  device_.upload(stream_, gpu_x.data, x.View().data, x_bytes);
+  device_.upload(stream_, out.data, want.View().data, out_bytes);
+  device_.clamp(stream_, out, 0);
+  const auto gpu_groups = groups_of(on_gpu[0], on_gpu[1]);
+  device_.matmul(stream_, gpu_x, gpu_groups.data(), 2, out, false);
+  const std::vector<char> got = Read(out.data, out_bytes);
+  EXPECT_EQ(std::memcmp(got.data(), want.View().data, out_bytes), 0);
+}
+
 }  // namespace
 }  // namespace ballast::cuda

@@ -29,7 +29,7 @@ class GraphsTest : public testing::Test {
     EXPECT_EQ(cudaMallocHost(&pinned_, kBytes), cudaSuccess);
   }
   void Begin() {
-    EXPECT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    EXPECT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), cudaSuccess);
   }
   cudaGraphExec_t End() {
     cudaGraph_t graph = nullptr;
@@ -79,8 +79,7 @@ TEST_F(GraphsTest, RefusesWhatACaptureMayNotContain) {
   EXPECT_EQ(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking), cudaSuccess);
   EXPECT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal), cudaErrorInvalidValue);
   Begin();
-  EXPECT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
-            cudaErrorIllegalState);
+  EXPECT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), cudaErrorIllegalState);
   EXPECT_EQ(cudaMemcpyAsync(a_, pageable.data(), kBytes, cudaMemcpyHostToDevice, stream_),
             cudaErrorStreamCaptureUnsupported);
   EXPECT_EQ(cudaStreamSynchronize(stream_), cudaErrorStreamCaptureUnsupported);
