@@ -11,6 +11,15 @@ find_package(Boost 1.74 QUIET COMPONENTS context)
 find_library(BALLAST_NCCL nccl HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib)
 find_path(BALLAST_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
 
+# Older ones lack what the communicator needs to give up an exchange (2.28.7 has it).
+if(BALLAST_NCCL_INCLUDE)
+  file(STRINGS ${BALLAST_NCCL_INCLUDE}/nccl.h revoke REGEX "ncclCommRevoke" LIMIT_COUNT 1)
+  if(NOT revoke)
+    message(STATUS "NCCL: ${BALLAST_NCCL_INCLUDE}/nccl.h has no ncclCommRevoke, expected 2.28.7")
+    set(BALLAST_NCCL_INCLUDE)
+  endif()
+endif()
+
 set(BALLAST_EMULATOR OFF)
 set(missing)
 if(CUDAToolkit_FOUND AND TARGET Boost::context AND BALLAST_NCCL_INCLUDE)

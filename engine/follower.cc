@@ -145,7 +145,7 @@ absl::Status RunFollower(const EngineOptions& options, const ProcessGroup& group
                          const FollowerEvents& events) {
   ASSIGN_OR_RETURN(const PreparedModel model, PrepareModel(options));
   RETURN_IF_ERROR(model.checkpoint.status());
-  RETURN_IF_ERROR(CheckFits(model));
+  RETURN_IF_ERROR(CheckFits(model, group.rank));
   ASSIGN_OR_RETURN(std::unique_ptr<ProcessLinks> links,
                    ProcessLinks::Connect(group, *model.device));
   return Follower(model, std::move(links)).Run(events);

@@ -12,6 +12,7 @@
 #include "engine/model/expert_store.h"
 #include "engine/model/workspace.h"
 #include "engine/moe/expert_loans.h"
+#include "engine/unit.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cuda/cuda_device.h"
 
@@ -36,9 +37,14 @@ std::string DescribeGpus(const std::vector<std::string>& gpus, int count) {
   return absl::StrJoin(kinds, "; ");
 }
 
-// A bound on what a GPU's streams keep for themselves: attention's partial sums (35 MB where heads
-// share a latent), lists of graphs (kernels/cuda/pieces.h). NCCL's own buffers come on top.
-constexpr size_t kGpuStreamBytes = size_t{72} << 20;
+// What a GPU needs besides weights, cache and workspace: its streams keep attention's partial sums
+// (35 MB where heads share a latent), graphs and their lists (kernels/cuda/pieces.h); rows are sent
+// from one buffer and received into two (comm/nccl.h). What NCCL takes for itself comes on top.
+size_t GpuExtraBytes(const ModelConfig& config, const StepSizes& step, int ranks) {
+  constexpr size_t kStreamBytes = size_t{136} << 20;
+  const int64_t rows = ranks == 1 ? 0 : step.rows * config.experts_per_token;
+  return kStreamBytes + 3 * static_cast<size_t>(rows * config.hidden) * sizeof(float);
+}
 
 absl::StatusOr<const Device*> FindGpuDevice(const EngineOptions& options) {
   const GpuSearch& search = FindGpus();
@@ -116,7 +122,9 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
   const SlotExperts slots = SlotsOfRank(config, model.placement, 0);
   model.plan = PlanMemory(config, tensors, slots, *model.device, compute,
                           PlanWorkspace(config, compute, model.sizes.step, nullptr).bytes);
-  if (model.device->units() > 0) model.plan.workspace_bytes += kGpuStreamBytes;
+  if (model.device->units() > 0) {
+    model.plan.workspace_bytes += GpuExtraBytes(config, model.sizes.step, options.ranks);
+  }
   // With a spare buffer for each empty slot all ranks take the same.
   const bool lends = processes || (model.device->units() > 0 && options.ranks > 1);
   const int borrowed = lends ? kMaxImports : 0;
@@ -143,7 +151,7 @@ absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options) {
   return model;
 }
 
-absl::Status CheckFits(const PreparedModel& model) {
+absl::Status CheckFits(const PreparedModel& model, int first_rank) {
   const auto check = [&](int ranks, int unit, const std::string& where) {
     const auto times = static_cast<size_t>(ranks);
     return CheckFits(times * model.plan.weights_bytes, times * model.sizes.kv_bytes,
@@ -151,7 +159,8 @@ absl::Status CheckFits(const PreparedModel& model) {
                      where);
   };
   if (model.device->units() == 0) return check(model.process_ranks, 0, "memory");
-  for (int unit = 0; unit < model.process_ranks; ++unit) {
+  for (int i = 0; i < model.process_ranks; ++i) {
+    const int unit = UnitOfRank(*model.device, first_rank + i);
     RETURN_IF_ERROR(check(1, unit, absl::StrCat("the memory of GPU ", unit)));
   }
   return absl::OkStatus();

@@ -35,7 +35,8 @@ struct PreparedModel {
 // this machine. Any thread.
 absl::StatusOr<PreparedModel> PrepareModel(const EngineOptions& options);
 
-// RESOURCE_EXHAUSTED with the numbers when the plan exceeds the memory that is free now.
-absl::Status CheckFits(const PreparedModel& model);
+// RESOURCE_EXHAUSTED with the numbers when the plan exceeds the memory that is free now, where the
+// ranks of this process, from `first_rank` on, run.
+absl::Status CheckFits(const PreparedModel& model, int first_rank = 0);
 
 }  // namespace ballast

@@ -134,7 +134,7 @@ void Rank::MakeTables() {
     for (const MlpWeights& slot : weights_->layers[layer].moe.slots) {
       if (slot.gate.data == nullptr) continue;
       if (table.shape.gate.data == nullptr) table.shape = slot;
-      if (!AreAlike(slot, table.shape)) return;
+      if (!AreAlike(slot, table.shape) || slot.gate.type != slot.up.type) return;
     }
   }
   tables_ = std::move(tables);

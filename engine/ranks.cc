@@ -25,10 +25,13 @@ std::vector<std::unique_ptr<Communicator>> ThreadCommunicators(int ranks) {
   return MakeInProcessCommunicators(ranks, kExchangeDeadline);
 }
 
-Ranks::Ranks(RanksParts parts)
-    : parts_(std::move(parts)),
-      statuses_(parts_.comms.size()),
-      copies_(parts_.device->create_stream(/*unit=*/0, /*threads=*/1)) {
+Ranks::Ranks(RanksParts parts) : parts_(std::move(parts)), statuses_(parts_.comms.size()) {
+  if (parts_.comms.size() > 1) {
+    for (size_t i = 0; i < parts_.comms.size(); ++i) {
+      const int unit = UnitOfRank(*parts_.device, parts_.first + static_cast<int>(i));
+      copies_.push_back(parts_.device->create_stream(unit, /*threads=*/1));
+    }
+  }
   const ModelConfig& config = parts_.checkpoint->config();
   balance_.layers.resize(config.layers);
   for (const int layer : MoeLayers(config)) {
@@ -73,7 +76,7 @@ Ranks::~Ranks() {
   }
   started_.notify_all();
   for (std::thread& thread : threads_) thread.join();
-  parts_.device->destroy_stream(copies_);
+  for (const Stream copies : copies_) parts_.device->destroy_stream(copies);
   ranks_.clear();
   if (!parts_.weights.empty()) Disconnect({std::move(parts_.comms), std::move(parts_.weights)});
 }
@@ -140,11 +143,12 @@ absl::Status Ranks::RunStep(const StepPlan& plan, StepResult& result) {
 absl::Status Ranks::Move(const SlotMove& move) {
   const MlpWeights* from = rank(move.from).experts().Find(move.layer, move.expert);
   CHECK(from != nullptr);
+  const Stream copies = copies_[static_cast<size_t>(move.from - parts_.first)];
   ASSIGN_OR_RETURN(MlpWeights to, rank(move.to).experts().Reserve(move.layer, move.expert, *from));
-  CopyMatrix(*parts_.device, copies_, from->gate, to.gate);
-  CopyMatrix(*parts_.device, copies_, from->up, to.up);
-  CopyMatrix(*parts_.device, copies_, from->down, to.down);
-  return Synchronize(*parts_.device, copies_);
+  CopyMatrix(*parts_.device, copies, from->gate, to.gate);
+  CopyMatrix(*parts_.device, copies, from->up, to.up);
+  CopyMatrix(*parts_.device, copies, from->down, to.down);
+  return Synchronize(*parts_.device, copies);
 }
 
 absl::Status Ranks::DropMoves() {

@@ -66,7 +66,7 @@ class Ranks : public World {
   Balance balance_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   std::vector<absl::Status> statuses_;  // [ranks here] of the last step
-  Stream copies_;                       // of Move
+  std::vector<Stream> copies_;          // [ranks here] of Move, on the rank that gives; or none
 
   std::mutex mutex_;
   std::condition_variable started_;

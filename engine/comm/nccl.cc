@@ -243,7 +243,7 @@ class WeightsOverNccl final : public WeightExchange {
     RETURN_IF_ERROR(link_->failure());
     under_way_ = !sent.empty() || !received.empty();
     if (!under_way_) return absl::OkStatus();
-    return link_->Give("weights", [&](ncclComm_t comm, cudaStream_t queue) {
+    RETURN_IF_ERROR(link_->Give("weights", [&](ncclComm_t comm, cudaStream_t queue) {
       ncclResult_t result = ncclSuccess;
       const auto go_on = [&] { return result == ncclSuccess || result == ncclInProgress; };
       for (const WeightBlock& block : received) {
@@ -255,7 +255,9 @@ class WeightsOverNccl final : public WeightExchange {
         result = ncclSend(block.data, block.bytes, ncclUint8, block.peer, comm, queue);
       }
       return result;
-    });
+    }));
+    // Before rows are exchanged: all ranks must launch two communicators' work in one order.
+    return link_->AwaitGiven("weights", deadline_);
   }
 
   // NCCL moves both ways at once and ends at once.

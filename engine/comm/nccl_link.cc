@@ -53,7 +53,7 @@ std::string Seconds(milliseconds time) {
 absl::Status CheckVersion() {
   int found = 0;
   ncclGetVersion(&found);
-  constexpr int kExpected = NCCL_VERSION(2, 28, 0);  // ncclCommRevoke
+  constexpr int kExpected = NCCL_VERSION(2, 28, 7);  // ncclCommRevoke
   if (found >= kExpected) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("NCCL: found version ", found, ", expected ", kExpected, " or later"));
@@ -105,6 +105,7 @@ absl::StatusOr<std::unique_ptr<NcclLink>> NcclLink::Connect(const NcclMeeting& m
 }
 
 NcclLink::~NcclLink() {
+  cuda::StreamOf(stream_).Ready();  // else NCCL would wake GPU 0 for a thread that has none
   if (busy_) Fail(absl::CancelledError("its communicator is destroyed"));
   if (comm_ != nullptr && failure().ok()) {
     const std::lock_guard lock(mutex_);
@@ -250,7 +251,15 @@ absl::Status NcclLink::AwaitDone(const char* what, milliseconds limit) {
 void NcclLink::FailLocked(const absl::Status& why) {
   if (!failure_.ok()) return;
   failure_ = why;
-  if (comm_ != nullptr) ncclCommRevoke(comm_, NCCL_REVOKE_DEFAULT);
+  if (comm_ == nullptr) return;
+  ncclResult_t state = ncclSuccess;
+  ncclCommGetAsyncError(comm_, &state);
+  if (state == ncclInProgress) {
+    // Revoking what is not launched yet frees it, and NCCL 2.28 looks at it again at the next poll.
+    Abort();
+  } else {
+    ncclCommRevoke(comm_, NCCL_REVOKE_DEFAULT);
+  }
 }
 
 void NcclLink::Fail(const absl::Status& why) {
@@ -265,6 +274,7 @@ absl::Status NcclLink::failure() const {
 
 // False: something is still in progress. Under the mutex.
 bool NcclLink::AwaitQuiet(milliseconds limit) {
+  if (comm_ == nullptr) return true;
   for (const Pace pace(limit);;) {
     ncclResult_t result = ncclSuccess;
     ncclCommGetAsyncError(comm_, &result);
@@ -288,6 +298,9 @@ absl::StatusOr<std::unique_ptr<NcclLink>> NcclLink::Shrink(std::span<const int> 
   ncclConfig_t config = ConfigOf(link->meeting_);
   {
     const std::lock_guard lock(mutex_);
+    if (comm_ == nullptr) {
+      return absl::FailedPreconditionError("NCCL: shrinking: the communicator had to be aborted");
+    }
     AwaitQuiet(kQuietLimit);
     const ncclResult_t result =
         ncclCommShrink(comm_, excluded.data(), static_cast<int>(excluded.size()), &child_, &config,

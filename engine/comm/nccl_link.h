@@ -44,7 +44,8 @@ class NcclLink {
   // Keeps the first CUDA error as the failure.
   absl::Status Check(const char* what, cudaError_t error);
 
-  // Ends what is under way and all that comes with `why`. The first counts. Any thread.
+  // Ends what is under way and all that comes with `why`. The first counts. Any thread. May wait
+  // for NCCL's own thread, which looks whether it is to end.
   void Fail(const absl::Status& why);
   absl::Status failure() const;
 

@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_stream.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace ballast::cuda {
@@ -87,9 +88,10 @@ bool CudaStream::ReservePinned(size_t bytes) {
   pinned_ = nullptr;
   pinned_bytes_ = 0;
   void* memory = nullptr;
-  Note("pinned memory for downloads", cudaHostAlloc(&memory, bytes, cudaHostAllocDefault));
+  const size_t room = std::bit_ceil(bytes);  // growing waits for the GPU: seldom, then
+  Note("pinned memory for downloads", cudaHostAlloc(&memory, room, cudaHostAllocDefault));
   pinned_ = static_cast<char*>(memory);
-  if (pinned_ != nullptr) pinned_bytes_ = bytes;
+  if (pinned_ != nullptr) pinned_bytes_ = room;
   return Ready();
 }
 
@@ -157,7 +159,9 @@ bool CudaStream::Replay(uint64_t key) {
 }
 
 void CudaStream::EndPiece() {
-  if (Ready()) Note("graph", pieces_->End(queue_));
+  // What has begun to be recorded ends, even if it failed: else nothing could be waited for.
+  cudaSetDevice(unit_);
+  Note("graph", pieces_->End(queue_));
 }
 
 }  // namespace ballast::cuda

@@ -37,6 +37,21 @@ cudaError_t Pieces::Begin(cudaStream_t queue) {
   return error;
 }
 
+// Should there be no memory for it, those kept so far make room.
+cudaError_t Pieces::Keep(cudaStream_t queue, cudaGraph_t captured, cudaGraphExec_t* graph) {
+  size_t nodes = 0;
+  cudaError_t error = cudaGraphGetNodes(captured, nullptr, &nodes);
+  if (error == cudaSuccess && nodes_ + nodes > most_nodes_) error = DropGraphs(queue);
+  if (error == cudaSuccess) error = cudaGraphInstantiate(graph, captured, 0);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    error = DropGraphs(queue);
+    if (error == cudaSuccess) error = cudaGraphInstantiate(graph, captured, 0);
+  }
+  nodes_ += nodes;
+  return error;
+}
+
 cudaError_t Pieces::End(cudaStream_t queue) {
   if (!recording_) return cudaSuccess;
   recording_ = false;
@@ -44,7 +59,7 @@ cudaError_t Pieces::End(cudaStream_t queue) {
   cudaError_t error = cudaStreamEndCapture(queue, &captured);
   if (error != cudaSuccess) return error;
   cudaGraphExec_t graph = nullptr;
-  error = cudaGraphInstantiate(&graph, captured, 0);
+  error = Keep(queue, captured, &graph);
   if (error == cudaSuccess) error = cudaGraphDestroy(captured);
   if (error == cudaSuccess) error = cudaGraphLaunch(graph, queue);
   if (error == cudaSuccess) graphs_[key_] = graph;
@@ -62,12 +77,19 @@ cudaError_t Pieces::Constants(const void* from, size_t bytes, void** to) {
   return error == cudaSuccess ? cudaStreamSynchronize(copies_) : error;
 }
 
-cudaError_t Pieces::Drop(cudaStream_t queue) {
+// The constants of the piece that has just been recorded stay.
+cudaError_t Pieces::DropGraphs(cudaStream_t queue) {
   // They may run.
   cudaError_t error = cudaStreamSynchronize(queue);
   for (const auto& [key, graph] : std::exchange(graphs_, {})) {
     if (graph != nullptr && error == cudaSuccess) error = cudaGraphExecDestroy(graph);
   }
+  nodes_ = 0;
+  return error;
+}
+
+cudaError_t Pieces::Drop(cudaStream_t queue) {
+  const cudaError_t error = DropGraphs(queue);
   constants_used_ = 0;
   return error;
 }

@@ -15,14 +15,19 @@ namespace ballast::cuda {
 // Of one queue; its owner's thread. Calls answer with CUDA's first error.
 class Pieces {
  public:
-  // More are not kept: all are dropped, and the count begins anew.
-  static constexpr size_t kMostPieces = 4096;
+  // More are not kept: all are dropped, and the count begins anew. A kept kernel or copy takes
+  // device memory, of which CUDA says no size; 1 KiB each is reckoned with.
+  static constexpr size_t kMostPieces = size_t{1} << 16;
+  static constexpr size_t kMostNodes = size_t{1} << 16;
   // Device memory for what kept pieces read besides the engine's buffers, and how much of it one
   // may take.
   static constexpr size_t kConstantBytes = size_t{32} << 20;
   static constexpr size_t kConstantBytesOfPiece = size_t{4} << 20;
 
+  explicit Pieces(size_t most_nodes = kMostNodes) : most_nodes_(most_nodes) {}
   ~Pieces() { Destroy(); }
+  Pieces(const Pieces&) = delete;
+  Pieces& operator=(const Pieces&) = delete;
 
   // Given: *given. Else the verbs are, and are recorded if recording() says so.
   cudaError_t Replay(cudaStream_t queue, uint64_t key, bool* given);
@@ -39,9 +44,13 @@ class Pieces {
 
  private:
   cudaError_t Begin(cudaStream_t queue);
+  cudaError_t Keep(cudaStream_t queue, cudaGraph_t captured, cudaGraphExec_t* graph);
+  cudaError_t DropGraphs(cudaStream_t queue);
   void Destroy();
 
   std::unordered_map<uint64_t, cudaGraphExec_t> graphs_;  // by key; null: it came once
+  const size_t most_nodes_;
+  size_t nodes_ = 0;  // of all graphs
   bool recording_ = false;
   uint64_t key_ = 0;  // of what is recorded
   char* constants_ = nullptr;

@@ -76,6 +76,13 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   return cudaSuccess;
 }
 
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
+  const Graph* const held = graphs.Find(graph);
+  if (held == nullptr || nodes != nullptr) return Answer(cudaErrorInvalidValue);  // only counted
+  *count = held->operations.size();
+  return cudaSuccess;
+}
+
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
                                  unsigned long long flags) {  // NOLINT(google-runtime-int)
   *executable = nullptr;

@@ -84,6 +84,34 @@ TEST_F(PiecesTest, AreForgottenWhenThereAreTooMany) {
   EXPECT_FALSE(kept);
 }
 
+TEST_F(PiecesTest, AreForgottenWhenTheyHoldTooMuch) {
+  CudaStream& stream = StreamOf(stream_);
+  ASSERT_TRUE(stream.Ready());
+  Pieces pieces(/*most_nodes=*/5);
+  // A piece of two nodes; whether it was kept.
+  const auto give = [&](uint64_t key) {
+    bool given = false;
+    EXPECT_EQ(pieces.Replay(stream.queue(), key, &given), cudaSuccess);
+    if (given) return true;
+    for (void* data : memory_) {
+      EXPECT_EQ(cudaMemsetAsync(data, 0, 4, stream.queue()), cudaSuccess);
+    }
+    EXPECT_EQ(pieces.End(stream.queue()), cudaSuccess);
+    return false;
+  };
+  for (const uint64_t key : {1, 2}) {
+    EXPECT_FALSE(give(key));
+    EXPECT_FALSE(give(key));
+    EXPECT_TRUE(give(key));
+  }
+  EXPECT_TRUE(give(1));
+  EXPECT_FALSE(give(3));
+  EXPECT_FALSE(give(3));
+  EXPECT_TRUE(give(3));
+  EXPECT_FALSE(give(1)) << "the third did not fit beside it";
+  EXPECT_EQ(device_.synchronize(stream_), nullptr);
+}
+
 // A list of groups is read from memory that stays as long as the piece does.
 TEST_F(PiecesTest, KeepListsOfGroups) {
   const std::vector<float> ones(kCols * kCols, 1.0f);
