@@ -7,7 +7,8 @@ __global__ void __launch_bounds__(128) AddsFloats(float* sum, const float* value
   atomicAdd(sum, values[threadIdx.x]);
 }
 
-__global__ void __launch_bounds__(128) AddsDoublesBySwapping(unsigned long long* sum, double value) {
+__global__ void __launch_bounds__(128)
+    AddsDoublesBySwapping(unsigned long long* sum, double value) {
   unsigned long long seen = *sum;
   unsigned long long before = 0;
   do {
