@@ -29,7 +29,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 }
 
 const char* cudaGetErrorString(cudaError_t error) {
-  thread_local std::string text;
+  thread_local char text[512];
   switch (error) {
     case cudaSuccess:
       return "no error";
@@ -47,11 +47,11 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid copy direction for memcpy";
     case cudaErrorLaunchFailure:
       // The emulator knows more than a GPU would tell.
-      text = "unspecified launch failure: " + FaultOfDevice();
-      return text.c_str();
+      std::snprintf(text, sizeof text, "unspecified launch failure: %s", FaultOfDevice().c_str());
+      return text;
     default:
-      text = "CUDA error " + std::to_string(static_cast<int>(error));
-      return text.c_str();
+      std::snprintf(text, sizeof text, "CUDA error %d", static_cast<int>(error));
+      return text;
   }
 }
 
