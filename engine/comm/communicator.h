@@ -14,6 +14,15 @@
 
 namespace ballast {
 
+// What one row of a matrix takes on its way, and where it lies.
+inline int64_t RowBytes(MatView matrix) {
+  return matrix.cols * static_cast<int64_t>(SizeOf(matrix.type));
+}
+inline const char* RowAt(MatView matrix, int32_t row) {
+  return static_cast<const char*>(matrix.data) +
+         row * matrix.stride * static_cast<int64_t>(SizeOf(matrix.type));
+}
+
 // Rows of a matrix that go to each rank: those of rank r are rows[begin[r] .. begin[r + 1]).
 struct RowLists {
   std::vector<int32_t> rows;

@@ -10,13 +10,6 @@ namespace {
 constexpr uint64_t kNumbersTag = 1;
 constexpr uint64_t kRowsTag = 2;
 
-int64_t RowBytes(MatView matrix) { return matrix.cols * static_cast<int64_t>(SizeOf(matrix.type)); }
-
-const char* RowAt(MatView matrix, int32_t row) {
-  return static_cast<const char*>(matrix.data) +
-         row * matrix.stride * static_cast<int64_t>(SizeOf(matrix.type));
-}
-
 }  // namespace
 
 struct GlooCommunicator::Peer {

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/comm/nccl_buffer.h"
+#include "engine/comm/device_buffer.h"
 #include "engine/comm/nccl_link.h"
 #include "kernels/cuda/cuda_stream.h"
 
@@ -46,13 +46,6 @@ class PinnedBuffer {
   size_t bytes_ = 0;
 };
 
-size_t RowBytes(MatView matrix) { return static_cast<size_t>(matrix.cols) * SizeOf(matrix.type); }
-
-const char* RowAt(MatView matrix, int32_t row) {
-  return static_cast<const char*>(matrix.data) +
-         row * matrix.stride * static_cast<int64_t>(SizeOf(matrix.type));
-}
-
 class OverNccl final : public NcclCommunicator {
  public:
   OverNccl(std::unique_ptr<NcclLink> link, milliseconds deadline)
@@ -61,8 +54,8 @@ class OverNccl final : public NcclCommunicator {
         numbers_(link_->device(), link_->stream()),
         addresses_(link_->device(), link_->stream()),
         sent_(link_->device(), link_->stream()),
-        received_{NcclBuffer(link_->device(), link_->stream()),
-                  NcclBuffer(link_->device(), link_->stream())} {}
+        received_{DeviceBuffer(link_->device(), link_->stream()),
+                  DeviceBuffer(link_->device(), link_->stream())} {}
 
   int rank() const override { return link_->rank(); }
   int size() const override { return link_->size(); }
@@ -90,12 +83,12 @@ class OverNccl final : public NcclCommunicator {
   const std::unique_ptr<NcclLink> link_;
   const milliseconds deadline_;
   StepStamp stamp_;
-  uint64_t exchange_ = 0;               // AllGathers since the step began
-  PinnedBuffer host_;                   // this rank's block, then all ranks'
-  NcclBuffer numbers_;                  // the same on the GPU
-  NcclBuffer addresses_;                // of the rows that are sent
-  NcclBuffer sent_;                     // those rows, by the rank they go to
-  std::array<NcclBuffer, 2> received_;  // rows stay until the next call has returned
+  uint64_t exchange_ = 0;                 // AllGathers since the step began
+  PinnedBuffer host_;                     // this rank's block, then all ranks'
+  DeviceBuffer numbers_;                  // the same on the GPU
+  DeviceBuffer addresses_;                // of the rows that are sent
+  DeviceBuffer sent_;                     // those rows, by the rank they go to
+  std::array<DeviceBuffer, 2> received_;  // rows stay until the next call has returned
   int side_ = 0;
   std::vector<const void*> rows_;
 };
@@ -156,7 +149,7 @@ absl::Status OverNccl::Collect(MatView matrix, const RowLists& give) {
   if (rows_.empty()) return absl::OkStatus();
   const size_t address_bytes = rows_.size() * sizeof(void*);
   RETURN_IF_ERROR(addresses_.Reserve(address_bytes));
-  RETURN_IF_ERROR(sent_.Reserve(rows_.size() * RowBytes(matrix)));
+  RETURN_IF_ERROR(sent_.Reserve(rows_.size() * static_cast<size_t>(RowBytes(matrix))));
   const Device& device = link_->device();
   device.upload(link_->stream(), addresses_.data(), rows_.data(), address_bytes);
   device.copy_rows(
@@ -169,7 +162,7 @@ absl::Status OverNccl::Collect(MatView matrix, const RowLists& give) {
 absl::Status OverNccl::PlaceRows(MatView matrix, const RowLists& give,
                                  std::span<const int32_t> counts,
                                  std::vector<const void*>& received) {
-  const size_t row_bytes = RowBytes(matrix);
+  const auto row_bytes = static_cast<size_t>(RowBytes(matrix));
   size_t rows = 0;
   for (int peer = 0; peer < size(); ++peer) {
     rows += peer == rank() ? 0 : static_cast<size_t>(counts[peer]);

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "engine/comm/nccl_buffer.h"
+#include "engine/comm/device_buffer.h"
 #include "kernels/cuda/cuda_stream.h"
 
 namespace ballast {
@@ -152,7 +152,7 @@ void NcclLink::Abort() {
 
 absl::Status NcclLink::Greet() {
   if (size() == 1) return absl::OkStatus();
-  NcclBuffer bytes(device_, stream_);
+  DeviceBuffer bytes(device_, stream_);
   RETURN_IF_ERROR(bytes.Reserve(static_cast<size_t>(2 * size())));
   RETURN_IF_ERROR(Check("greeting", cudaMemsetAsync(bytes.data(), 0, 2 * size(), queue())));
   RETURN_IF_ERROR(Give("greeting", [&](ncclComm_t comm, cudaStream_t on) {

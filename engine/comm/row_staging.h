@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/comm/device_buffer.h"
 #include "engine/status.h"
 #include "kernels/device.h"
 
@@ -17,7 +18,7 @@ class RowStaging {
  public:
   // Work runs on a stream of its own. `device` outlives it.
   RowStaging(const Device& device, int unit);
-  ~RowStaging();
+  ~RowStaging() { device_.destroy_stream(stream_); }
   RowStaging(const RowStaging&) = delete;
   RowStaging& operator=(const RowStaging&) = delete;
 
@@ -32,17 +33,11 @@ class RowStaging {
   absl::Status Wait();
 
  private:
-  struct Buffer {
-    void* data = nullptr;
-    size_t bytes = 0;
-  };
-  absl::Status Grow(Buffer& buffer, size_t bytes);
-
   const Device& device_;
   const Stream stream_;
-  Buffer addresses_;
-  Buffer collected_;
-  std::array<Buffer, 2> received_;
+  DeviceBuffer addresses_;
+  DeviceBuffer collected_;
+  std::array<DeviceBuffer, 2> received_;
   std::vector<const void*> rows_;
 };
 

@@ -9,13 +9,13 @@
 
 namespace ballast {
 
-class NcclBuffer {
+class DeviceBuffer {
  public:
   // The device and its stream outlive it.
-  NcclBuffer(const Device& device, Stream stream) : device_(device), stream_(stream) {}
-  ~NcclBuffer() { Release(); }
-  NcclBuffer(const NcclBuffer&) = delete;
-  NcclBuffer& operator=(const NcclBuffer&) = delete;
+  DeviceBuffer(const Device& device, Stream stream) : device_(device), stream_(stream) {}
+  ~DeviceBuffer() { Release(); }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
   // Contents are lost when it grows, which waits for all work of the GPU.
   absl::Status Reserve(size_t bytes) {
