@@ -46,6 +46,15 @@ else()
     "(the emulator needs CUDA's and NCCL's headers and libboost-context-dev)")
 endif()
 
+# ballast_library_of_device(NAME): what links NAME gets NAME_OFF, NAME_EMULATED or NAME_ON, as the
+# property BALLAST_CUDA of its executable says, or BALLAST_CUDA itself.
+function(ballast_library_of_device name)
+  set(own $<TARGET_PROPERTY:BALLAST_CUDA>)
+  add_library(${name} INTERFACE)
+  target_link_libraries(${name} INTERFACE
+    $<IF:$<STREQUAL:${own},>,${name}_${BALLAST_CUDA},${name}_${own}>)
+endfunction()
+
 # ballast_gpu_objects(OUT SOURCE.cu...): compiles them with nvcc for every GPU that is meant, as
 # <name>.o in the current binary folder; OUT gets their list. Warnings are errors, and so are spilled
 # registers and arrays in local memory, for every kernel is hot. -fmad=false: multiplications and
